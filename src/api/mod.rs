@@ -1,0 +1,1 @@
+//! The raw resources as people write them.

@@ -1,0 +1,6 @@
+//! What people type.
+
+/// Runs the program.
+pub fn main() -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}

@@ -1,0 +1,13 @@
+//! Validated values only: what cannot be wrong once it exists. No clock, no I/O, no orchestrator.
+
+pub mod error;
+pub mod location;
+pub mod names;
+pub mod policy;
+pub mod retention;
+pub mod run;
+pub mod schedule;
+pub mod size;
+pub mod snapshot;
+pub mod status;
+pub mod verdict;

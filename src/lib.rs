@@ -1,0 +1,25 @@
+//! Backstay: backups of MongoDB and home directories that are proven to restore.
+//!
+//! The crate is two columns that never import each other, on a pure common ground:
+//!
+//! ```text
+//! cli · serve                              people and probes; only `cli` sees both columns
+//! orchestrators → controller               task → storage
+//!        decides and launches                     moves the bytes
+//! plan → api → domain                      pure: no clock, no I/O
+//! ```
+//!
+//! `tests/contract/architecture.rs` enforces the arrows.
+#![deny(unsafe_code, missing_docs)]
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod api;
+pub mod cli;
+pub mod controller;
+pub mod domain;
+pub mod orchestrators;
+pub mod plan;
+pub mod serve;
+pub mod storage;
+pub mod task;

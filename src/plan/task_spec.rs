@@ -1,0 +1,134 @@
+//! The contract between the controller and a task: what to do, as JSON, and how it ended, as JSON.
+//!
+//! A task spec holds no secret, only the places where the task finds them.
+
+use crate::domain::{
+    location::Location,
+    names::{InstanceName, PolicyName, Slot, SnapshotName, SourceName},
+    policy::{Guards, Source},
+    retention::Retention,
+    snapshot::{SnapshotSummary, SourceSummary},
+    verdict::{Failure, Verdict},
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Version of [`TaskSpec`] and [`TaskReport`] that this build writes. The version before is read as well.
+pub const TASK_SPEC_VERSION: u32 = 1;
+
+/// Everything a task needs to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskSpec {
+    /// [`TASK_SPEC_VERSION`] of the controller that wrote it.
+    pub version: u32,
+    /// The policy.
+    pub policy: PolicyName,
+    /// Whose data.
+    pub instance: InstanceName,
+    /// Where the backups are.
+    pub destination: Location,
+    /// Random identity of this controller's site, kept in its own state: owner of the place on the remote.
+    pub site: String,
+    /// Take the place over when another site owns it.
+    pub take_over: bool,
+    /// After this moment the task ends itself: nobody is waiting for it.
+    pub not_after: Timestamp,
+    /// Memory for buffers, MiB, at least 64.
+    pub memory_mib: u32,
+    /// What to do.
+    pub work: Work,
+}
+
+/// What a task does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Work {
+    /// Store sources; and finish, when it is the run's only task.
+    Backup(BackupWork),
+    /// Check what the steps left, write the manifest, prune.
+    Finish(FinishWork),
+    /// Prove that remote and sources can be reached, without backing up.
+    Preflight {
+        /// The sources to look at.
+        sources: Vec<Source>,
+    },
+}
+
+/// One step of a run: the sources that one task stores.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupWork {
+    /// The run's slot.
+    pub slot: Slot,
+    /// Attempt of this step, from 1.
+    pub attempt: u32,
+    /// What to store, in this order.
+    pub sources: Vec<Source>,
+    /// When a source is too small to be true.
+    pub guards: Guards,
+    /// Totals of the last good snapshot, for the guards; empty on the first run.
+    pub last_good: Vec<SourceSummary>,
+    /// A person said that the sources shrank on purpose: guards only warn.
+    pub accept_shrink: bool,
+    /// Present when this task also finishes the run.
+    pub finish: Option<FinishWork>,
+}
+
+/// The last step of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FinishWork {
+    /// The run's slot.
+    pub slot: Slot,
+    /// Sources that make the snapshot complete.
+    pub required: Vec<SourceName>,
+    /// Sources that may be missing.
+    pub optional: Vec<SourceName>,
+    /// What to keep when pruning.
+    pub retention: Retention,
+    /// Longest time a run of this policy may take, seconds: debris younger than this and two days is left alone.
+    pub run_deadline_seconds: u64,
+    /// Snapshots that are held, or newest restore-tested: never pruned.
+    pub keep: Vec<SnapshotName>,
+}
+
+/// How a task ended, written by the task as its last act. Small: it must fit a 4 KiB termination message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskReport {
+    /// [`TASK_SPEC_VERSION`] of the task.
+    pub version: u32,
+    /// How it ended, the same as the exit code.
+    pub verdict: Verdict,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// What each stored source amounts to, also when another source failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceSummary>,
+    /// The snapshot, when the manifest was written (or found, by a retry).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotSummary>,
+    /// Remarks for a person that are no failure: files that changed, a fallback that was taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// Snapshots that pruning removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pruned: Vec<SnapshotName>,
+}
+
+/// One line of a task's standard output: what it is doing now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// What is going on, for a person: `homes: storing`.
+    pub phase: String,
+    /// Source bytes done in this phase.
+    pub bytes: u64,
+    /// Source bytes of this phase, where they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_bytes: Option<u64>,
+    /// Files or documents done in this phase.
+    pub items: u64,
+}

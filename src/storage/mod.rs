@@ -1,0 +1,6 @@
+//! Bytes on the remote: how they are sent, laid out, found again and checked.
+
+pub mod index;
+pub mod manifest;
+pub mod pack;
+pub mod store;

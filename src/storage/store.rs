@@ -1,0 +1,149 @@
+//! The object store as this crate sees it: a flat set of write-once objects below one instance's folder.
+//!
+//! [`ObjectStore`] is implemented by the rclone daemon and, for tests of every kill point, by a model in memory.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use std::ops::Range;
+
+/// Path of an object below the store's root: names of `[A-Za-z0-9._-]` joined by `/`.
+pub type ObjectPath = str;
+
+/// One object as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Path below the store's root.
+    pub path: String,
+    /// Size in bytes; 0 for a directory.
+    pub size: u64,
+    /// True for a directory.
+    pub is_dir: bool,
+    /// The backend's own hash of the stored bytes, lower-case hex, where it has one.
+    pub hash: Option<NativeHash>,
+}
+
+/// A hash that a backend computes by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NativeHash {
+    /// Which.
+    pub kind: HashKind,
+    /// Lower-case hex.
+    pub hex: String,
+}
+
+/// Native hashes that can be computed while sending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HashKind {
+    /// `md5`
+    Md5,
+    /// `sha1`
+    Sha1,
+    /// `sha256`
+    Sha256,
+}
+
+/// Why an operation on the store failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such object or directory.
+    #[error("{path} does not exist on the remote")]
+    NotFound {
+        /// Path below the store's root.
+        path: String,
+    },
+    /// The name is taken, and objects are never rewritten.
+    #[error("{path} exists already")]
+    Exists {
+        /// Path below the store's root.
+        path: String,
+    },
+    /// Credentials were refused.
+    #[error("the remote refused the credentials: {detail}")]
+    Credentials {
+        /// What the remote said.
+        detail: String,
+    },
+    /// No space or quota is left.
+    #[error("the remote is full: {detail}")]
+    Full {
+        /// What the remote said.
+        detail: String,
+    },
+    /// The configuration names no such remote, or rclone cannot use it.
+    #[error("the remote cannot be used: {detail}")]
+    Unusable {
+        /// What rclone said.
+        detail: String,
+    },
+    /// Anything that may go better next time: no answer, a reset, a 500.
+    #[error("{operation} failed: {detail}")]
+    Unavailable {
+        /// What was tried, with the path.
+        operation: String,
+        /// What came back.
+        detail: String,
+    },
+}
+
+/// An object store. All calls are safe to repeat; nothing inside retries a whole call.
+#[async_trait]
+pub trait ObjectStore: Send + Sync {
+    /// Stores `body` (its chunks in order) as a new object.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] when the name is taken. After any other error the name may be taken by a part of the
+    /// body: try again under another name.
+    async fn put(&self, path: &ObjectPath, body: Vec<Bytes>) -> Result<(), StoreError>;
+
+    /// The whole of a small object (manifests, lists, records: at most 64 MiB).
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], or what kept it from being read to its end.
+    async fn get(&self, path: &ObjectPath) -> Result<Bytes, StoreError>;
+
+    /// The bytes of an object in `range` as a stream, resumed at the last good byte when the connection breaks; an
+    /// open end is `u64::MAX`. Ends early only with an error.
+    ///
+    /// # Errors
+    /// As [`ObjectStore::get`].
+    async fn read(
+        &self,
+        path: &ObjectPath,
+        range: Range<u64>,
+    ) -> Result<BoxStream<'static, Result<Bytes, StoreError>>, StoreError>;
+
+    /// Everything directly below `directory` (`""`: the root), or below it at any depth; native hashes when `hashes`.
+    /// Complete or an error.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such directory.
+    async fn list(
+        &self,
+        directory: &ObjectPath,
+        recursive: bool,
+        hashes: bool,
+    ) -> Result<Vec<Listed>, StoreError>;
+
+    /// Makes a directory and its parents, so that parallel uploads do not each make their own on stores that allow
+    /// twins. No error when it is there, or where the store has none.
+    ///
+    /// # Errors
+    /// As the kind tells.
+    async fn make_directory(&self, directory: &ObjectPath) -> Result<(), StoreError>;
+
+    /// Deletes an object; no error when it is absent. Only a store opened for pruning can.
+    ///
+    /// # Errors
+    /// As the kind tells.
+    async fn delete(&self, path: &ObjectPath) -> Result<(), StoreError>;
+
+    /// Removes an empty directory; no error when it is absent or not empty.
+    ///
+    /// # Errors
+    /// As the kind tells.
+    async fn remove_directory(&self, directory: &ObjectPath) -> Result<(), StoreError>;
+
+    /// The hash that this store can list, if any of the kinds.
+    fn native_hash(&self) -> Option<HashKind>;
+}

@@ -1,0 +1,4 @@
+//! What runs inside a task: the sources that are read, and the verbs.
+
+pub mod context;
+pub mod sources;

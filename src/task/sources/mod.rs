@@ -1,0 +1,1 @@
+//! What can be backed up: each source turns itself into a pack and a source record.
