@@ -1,0 +1,69 @@
+//! A place given on the command line: `--from box:WT/production --rclone-config F`, no controller needed.
+
+use crate::domain::{
+    error::Invalid,
+    location::{RemoteName, RemotePath},
+};
+use std::{path::PathBuf, str::FromStr};
+
+/// Where a site's backups are and how to reach them.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PlaceArgs {
+    /// The instance's folder on a remote: REMOTE:PATH/INSTANCE, such as box:WT/production
+    #[arg(long, value_name = "REMOTE:PATH")]
+    pub from: Option<Place>,
+    /// The rclone configuration that names the remote
+    #[arg(long, value_name = "FILE", env = "RCLONE_CONFIG", default_value = "~/.config/rclone/rclone.conf")]
+    pub rclone_config: PathBuf,
+}
+
+/// `REMOTE:PATH` with the instance as the path's last part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The remote.
+    pub remote: RemoteName,
+    /// The instance's folder on it.
+    pub path: RemotePath,
+}
+
+impl FromStr for Place {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let (remote, path) = text.split_once(':').ok_or_else(|| {
+            Invalid::new(format!(
+                "{text:?} is not a place on a remote: write REMOTE:PATH, such as box:WT/production"
+            ))
+        })?;
+        Ok(Self { remote: remote.parse()?, path: path.parse()? })
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.remote, self.path)
+    }
+}
+
+impl PlaceArgs {
+    /// The configuration file, with `~/` put in full.
+    pub fn config_file(&self) -> PathBuf {
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        match (self.rclone_config.strip_prefix("~"), home) {
+            (Ok(rest), Some(home)) => home.join(rest),
+            _ => self.rclone_config.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places() {
+        assert_eq!("box:WT/production".parse::<Place>().unwrap().to_string(), "box:WT/production");
+        for bad in ["", "box", ":local:/etc", "box:/etc", "box:../x", "box,env_auth=true:x"] {
+            assert!(bad.parse::<Place>().is_err(), "{bad}");
+        }
+    }
+}
