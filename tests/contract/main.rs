@@ -1,1 +1,6 @@
+//! Ports and tools in isolation, each against its real counterpart; and the rules of this code base.
 
+#[path = "../support/mod.rs"]
+mod support;
+
+mod harness;

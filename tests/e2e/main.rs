@@ -1,1 +1,4 @@
+//! The whole product, by its command line, on real servers, files and remotes.
 
+#[path = "../support/mod.rs"]
+mod support;
