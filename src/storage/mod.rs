@@ -1,6 +1,9 @@
 //! Bytes on the remote: how they are sent, laid out, found again and checked.
 
+pub mod catalog;
+pub mod document;
 pub mod index;
+pub mod layout;
 pub mod manifest;
 pub mod pack;
 pub mod store;

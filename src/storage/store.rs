@@ -2,6 +2,7 @@
 //!
 //! [`ObjectStore`] is implemented by the rclone daemon and, for tests of every kill point, by a model in memory.
 
+use crate::domain::verdict::{Failure, Verdict};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -146,4 +147,21 @@ pub trait ObjectStore: Send + Sync {
 
     /// The hash that this store can list, if any of the kinds.
     fn native_hash(&self) -> Option<HashKind>;
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let message = error.to_string();
+        match error {
+            StoreError::NotFound { .. } => Self::permanent("ObjectMissing", message),
+            StoreError::Exists { .. } => Self::temporary("NameTaken", message),
+            StoreError::Credentials { .. } => Self::new(Verdict::Credentials, "CredentialsRefused", message)
+                .fix("renew the remote's login in the rclone configuration: rclone config reconnect REMOTE:"),
+            StoreError::Full { .. } => Self::permanent("RemoteFull", message)
+                .fix("free space on the remote or raise its quota; lower retention keeps fewer snapshots"),
+            StoreError::Unusable { .. } => Self::permanent("RemoteUnusable", message)
+                .fix("compare destination.remote with `rclone listremotes` on the same configuration"),
+            StoreError::Unavailable { .. } => Self::temporary("RemoteUnavailable", message),
+        }
+    }
 }
