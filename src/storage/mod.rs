@@ -1,5 +1,6 @@
 //! Bytes on the remote: how they are sent, laid out, found again and checked.
 
+pub mod archive;
 pub mod catalog;
 pub mod document;
 pub mod index;
