@@ -6,5 +6,6 @@ pub mod document;
 pub mod index;
 pub mod layout;
 pub mod manifest;
+pub mod memory;
 pub mod pack;
 pub mod store;

@@ -5,8 +5,10 @@
 use crate::domain::verdict::{Failure, Verdict};
 use async_trait::async_trait;
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use futures_util::stream::BoxStream;
-use std::ops::Range;
+use sha2::Digest;
+use std::{fmt, ops::Range, str::FromStr};
 
 /// Path of an object below the store's root: names of `[A-Za-z0-9._-]` joined by `/`.
 pub type ObjectPath = str;
@@ -33,6 +35,12 @@ pub struct NativeHash {
     pub hex: String,
 }
 
+impl fmt::Display for NativeHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.kind, self.hex)
+    }
+}
+
 /// Native hashes that can be computed while sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HashKind {
@@ -42,6 +50,79 @@ pub enum HashKind {
     Sha1,
     /// `sha256`
     Sha256,
+}
+
+impl HashKind {
+    /// All kinds, the one that is cheapest to compute first.
+    pub const ALL: [Self; 3] = [Self::Sha1, Self::Md5, Self::Sha256];
+
+    /// rclone's name of it, also the word in a parts list.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Md5 => "md5",
+            Self::Sha1 => "sha1",
+            Self::Sha256 => "sha256",
+        }
+    }
+
+    /// Begins to hash a stream.
+    pub fn hasher(self) -> NativeHasher {
+        NativeHasher(match self {
+            Self::Md5 => Hasher::Md5(md5::Md5::default()),
+            Self::Sha1 => Hasher::Sha1(sha1::Sha1::default()),
+            Self::Sha256 => Hasher::Sha256(sha2::Sha256::default()),
+        })
+    }
+}
+
+impl fmt::Display for HashKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for HashKind {
+    type Err = UnknownHash;
+    fn from_str(text: &str) -> Result<Self, UnknownHash> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(UnknownHash)
+    }
+}
+
+/// A hash that this crate does not compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not one of sha1, md5, sha256")]
+pub struct UnknownHash;
+
+/// A native hash in the making.
+#[derive(Debug, Clone)]
+pub struct NativeHasher(Hasher);
+
+#[derive(Debug, Clone)]
+enum Hasher {
+    Md5(md5::Md5),
+    Sha1(sha1::Sha1),
+    Sha256(sha2::Sha256),
+}
+
+impl NativeHasher {
+    /// Takes in the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match &mut self.0 {
+            Hasher::Md5(h) => h.update(bytes),
+            Hasher::Sha1(h) => h.update(bytes),
+            Hasher::Sha256(h) => h.update(bytes),
+        }
+    }
+
+    /// The hash of everything taken in.
+    pub fn finish(self) -> NativeHash {
+        let (kind, hex) = match self.0 {
+            Hasher::Md5(h) => (HashKind::Md5, HEXLOWER.encode(&h.finalize())),
+            Hasher::Sha1(h) => (HashKind::Sha1, HEXLOWER.encode(&h.finalize())),
+            Hasher::Sha256(h) => (HashKind::Sha256, HEXLOWER.encode(&h.finalize())),
+        };
+        NativeHash { kind, hex }
+    }
 }
 
 /// Why an operation on the store failed.
@@ -85,6 +166,13 @@ pub enum StoreError {
         /// What came back.
         detail: String,
     },
+}
+
+impl StoreError {
+    /// True when the same call, under another name for an upload, may go better: no person has to change anything.
+    pub fn may_retry(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Exists { .. } | Self::NotFound { .. })
+    }
 }
 
 /// An object store. All calls are safe to repeat; nothing inside retries a whole call.
