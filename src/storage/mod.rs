@@ -9,3 +9,4 @@ pub mod manifest;
 pub mod memory;
 pub mod pack;
 pub mod store;
+pub mod tar;

@@ -9,6 +9,79 @@ pub struct FileTime {
     pub nanos: u32,
 }
 
+impl FileTime {
+    /// Appends the decimal number of seconds with nine places: `-0.500000000` is half a second before 1970.
+    pub fn write(self, out: &mut Vec<u8>) {
+        let negative = self.seconds < 0 && self.nanos > 0;
+        let (seconds, nanos) = if negative {
+            (self.seconds + 1, 1_000_000_000 - self.nanos)
+        } else {
+            (self.seconds, self.nanos)
+        };
+        if negative && seconds == 0 {
+            out.push(b'-');
+        }
+        write_i64(out, seconds);
+        out.push(b'.');
+        let digits = (0..9).rev().map(|power| b'0' + (nanos / 10_u32.pow(power) % 10) as u8);
+        out.extend(digits);
+    }
+
+    /// Reads a decimal number with an optional sign and at most nine places; more places are cut off. `None` for
+    /// anything else.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let (negative, digits) = match text.strip_prefix(b"-") {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let dot = digits.iter().position(|&c| c == b'.');
+        let (whole, places) = dot.map_or((digits, &b""[..]), |at| (&digits[..at], &digits[at + 1..]));
+        let whole = i64::try_from(parse_u64(whole)?).ok()?;
+        if !places.iter().all(u8::is_ascii_digit) || (dot.is_some() && places.is_empty()) {
+            return None;
+        }
+        let nanos = (0..9).fold(0_u32, |sum, i| sum * 10 + places.get(i).map_or(0, |c| u32::from(c - b'0')));
+        Some(match (negative, nanos) {
+            (false, _) => Self { seconds: whole, nanos },
+            (true, 0) => Self { seconds: -whole, nanos },
+            (true, _) => Self { seconds: -whole - 1, nanos: 1_000_000_000 - nanos },
+        })
+    }
+}
+
+/// Appends `value` in decimal, without the detour through a formatter: an index has ten numbers a record.
+pub(crate) fn write_u64(out: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [0_u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+fn write_i64(out: &mut Vec<u8>, value: i64) {
+    if value < 0 {
+        out.push(b'-');
+    }
+    write_u64(out, value.unsigned_abs());
+}
+
+/// A decimal number of digits alone; `None` for anything else, or more than 64 bits.
+pub(crate) fn parse_u64(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |sum, &c| {
+        let digit = c.is_ascii_digit().then(|| u64::from(c - b'0'))?;
+        sum.checked_mul(10)?.checked_add(digit)
+    })
+}
+
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryKind {
