@@ -1,6 +1,6 @@
 //! Columns for a person.
 
-use crate::cli::style::Style;
+use crate::cli::output::Style;
 
 /// One cell.
 #[derive(Debug, Clone)]

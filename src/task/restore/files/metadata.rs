@@ -1,0 +1,189 @@
+//! Owner, mode, extended attributes and times, in the order in which none undoes another.
+//!
+//! chown clears setuid and file capabilities, chmod rewrites the mask of an ACL, and anything touches times: so owner,
+//! mode, attributes, times. What cannot be set is counted and named, never a reason to stop.
+
+use super::report::FilesReport;
+use crate::storage::index::record::{EntryKind, FileTime, Record};
+use rustix::{
+    fs::{
+        AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chmod, chownat, fchmod, fchown,
+        flistxattr, fremovexattr, fsetxattr, futimens, setxattr, utimensat,
+    },
+    io::Errno,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+};
+
+/// Who owns what is restored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Ownership {
+    /// The recorded numbers; only root can set them all.
+    #[default]
+    Keep,
+    /// The recorded numbers, replaced where a table says so.
+    Map {
+        /// User ids.
+        users: BTreeMap<u32, u32>,
+        /// Group ids.
+        groups: BTreeMap<u32, u32>,
+    },
+    /// Whoever runs the restore.
+    Me,
+}
+
+/// What of an entry's metadata is set.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MetadataOptions {
+    /// Owner and group.
+    pub ownership: Ownership,
+    /// setuid, setgid and file capabilities of files too: they make a file run with its owner's rights.
+    pub preserve_setuid: bool,
+    /// Create device nodes.
+    pub devices: bool,
+}
+
+/// An object that was made and still has to get its metadata.
+pub enum Made<'a> {
+    /// A file or directory, open for real.
+    Open(BorrowedFd<'a>),
+    /// A fifo or device, open as a place only (`O_PATH`).
+    Place(BorrowedFd<'a>),
+    /// A symlink: its directory, its name, and itself as a place.
+    Symlink(BorrowedFd<'a>, &'a [u8], BorrowedFd<'a>),
+}
+
+/// Sets everything that `options` ask for.
+pub fn apply(
+    made: &Made<'_>,
+    record: &Record,
+    path: &[u8],
+    options: &MetadataOptions,
+    report: &mut FilesReport,
+) {
+    if let Some((owner, group)) = owner(record, &options.ownership) {
+        note(report, path, "owner", set_owner(made, owner, group));
+    }
+    let mode = mode(record, options, report);
+    note(report, path, "mode", set_mode(made, mode));
+    for (name, value) in &record.xattrs {
+        if name == b"security.capability" && !options.preserve_setuid {
+            report.skipped_setuid += 1;
+            continue;
+        }
+        note(report, path, &String::from_utf8_lossy(name), set_xattr(made, name, value));
+    }
+    note(report, path, "times", set_times(made, record.mtime));
+}
+
+fn note(report: &mut FilesReport, path: &[u8], what: &str, result: Result<(), Errno>) {
+    if let Err(errno) = result {
+        report.unset(path, what, errno);
+    }
+}
+
+fn owner(record: &Record, ownership: &Ownership) -> Option<(Uid, Gid)> {
+    let (user, group) = match ownership {
+        Ownership::Me => return None,
+        Ownership::Keep => (record.uid, record.gid),
+        Ownership::Map { users, groups } => (
+            users.get(&record.uid).copied().unwrap_or(record.uid),
+            groups.get(&record.gid).copied().unwrap_or(record.gid),
+        ),
+    };
+    Some((Uid::from_raw(user), Gid::from_raw(group)))
+}
+
+fn mode(record: &Record, options: &MetadataOptions, report: &mut FilesReport) -> Mode {
+    let dangerous = 0o6000;
+    let bits = record.mode & 0o7777;
+    if record.kind == EntryKind::Directory || options.preserve_setuid || bits & dangerous == 0 {
+        return Mode::from_raw_mode(bits);
+    }
+    report.skipped_setuid += 1;
+    Mode::from_raw_mode(bits & !dangerous)
+}
+
+fn set_owner(made: &Made<'_>, owner: Uid, group: Gid) -> Result<(), Errno> {
+    match made {
+        Made::Open(fd) => fchown(fd, Some(owner), Some(group)),
+        Made::Place(fd) => chownat(fd, "", Some(owner), Some(group), AtFlags::EMPTY_PATH),
+        Made::Symlink(directory, name, _) => {
+            chownat(directory, *name, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW)
+        }
+    }
+}
+
+fn set_mode(made: &Made<'_>, mode: Mode) -> Result<(), Errno> {
+    match made {
+        Made::Open(fd) => fchmod(fd, mode),
+        Made::Place(fd) => chmod(by_descriptor(fd), mode),
+        // A symlink has no mode of its own on Linux.
+        Made::Symlink(..) => Ok(()),
+    }
+}
+
+fn set_xattr(made: &Made<'_>, name: &[u8], value: &[u8]) -> Result<(), Errno> {
+    match made {
+        Made::Open(fd) => fsetxattr(fd, name, value, XattrFlags::empty()),
+        Made::Place(fd) | Made::Symlink(_, _, fd) => {
+            setxattr(by_descriptor(fd), name, value, XattrFlags::empty())
+        }
+    }
+}
+
+/// Sets the time of a directory that is open as a place only.
+///
+/// # Errors
+/// As the call says.
+pub fn set_directory_time(directory: BorrowedFd<'_>, time: FileTime) -> Result<(), Errno> {
+    utimensat(directory, ".", &timestamps(time), AtFlags::empty())
+}
+
+/// Lets the owner into a directory that was left closed to them.
+///
+/// # Errors
+/// As the call says.
+pub fn open_to_owner(directory: BorrowedFd<'_>, mode: u32) -> Result<(), Errno> {
+    if mode & 0o700 == 0o700 {
+        return Ok(());
+    }
+    chmod(by_descriptor(&directory), Mode::from_raw_mode(mode & 0o7777 | 0o700))
+}
+
+/// Removes attributes of an object that was there before and that the backup does not have: an old ACL would let
+/// people in.
+pub fn drop_other_xattrs(fd: BorrowedFd<'_>, record: &Record, path: &[u8], report: &mut FilesReport) {
+    let mut names = vec![0; 64 << 10];
+    let length = flistxattr(fd, names.as_mut_slice()).unwrap_or(0);
+    for name in names[..length].split(|&c| c == 0).filter(|name| !name.is_empty()) {
+        let ours = name.starts_with(b"user.") || name.starts_with(b"system.posix_acl_");
+        if ours && !record.xattrs.iter().any(|(wanted, _)| wanted == name) {
+            note(report, path, &String::from_utf8_lossy(name), fremovexattr(fd, name));
+        }
+    }
+}
+
+fn timestamps(time: FileTime) -> Timestamps {
+    let time = Timespec { tv_sec: time.seconds, tv_nsec: i64::from(time.nanos) };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+fn set_times(made: &Made<'_>, time: FileTime) -> Result<(), Errno> {
+    let times = timestamps(time);
+    match made {
+        Made::Open(fd) => futimens(fd, &times),
+        Made::Place(fd) => utimensat(rustix::fs::CWD, by_descriptor(fd), &times, AtFlags::empty()),
+        Made::Symlink(directory, name, _) => utimensat(directory, *name, &times, AtFlags::SYMLINK_NOFOLLOW),
+    }
+}
+
+/// The name under which the kernel knows a place that is open, whatever its path leads to by now.
+fn by_descriptor(fd: &impl AsFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
+}

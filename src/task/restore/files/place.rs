@@ -1,0 +1,158 @@
+//! A name in the target: taken for a new object without ever writing through what is there.
+
+use super::{
+    job::Job,
+    remove::{absent_is_fine, remove_tree},
+    report::describe,
+};
+use crate::domain::verdict::Failure;
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{AtFlags, Mode, OFlags, openat, renameat, statat, unlinkat},
+    io::Errno,
+};
+
+/// What keeps an entry from being restored.
+#[derive(Debug)]
+pub enum Trouble {
+    /// This entry alone: it is named, and the others go on.
+    Entry(String),
+    /// All of it.
+    Fatal(Failure),
+}
+
+impl Trouble {
+    /// Trouble with one entry.
+    pub fn entry(what: &str) -> Self {
+        Self::Entry(what.to_owned())
+    }
+}
+
+impl From<Errno> for Trouble {
+    fn from(errno: Errno) -> Self {
+        let fatal = |reason: &str, message: &str, fix: &str| {
+            Self::Fatal(Failure::permanent(reason, message).fix(fix))
+        };
+        match errno {
+            Errno::NOSPC | Errno::DQUOT => fatal(
+                "TargetFull",
+                "no space is left on the target",
+                "make room and start the same restore again: it goes on where it stopped",
+            ),
+            Errno::ROFS => fatal("TargetNotWritable", "the target is mounted read-only", "mount it writable"),
+            Errno::IO => fatal("TargetBroken", "the target reports an input/output error", "check the disk"),
+            Errno::MFILE | Errno::NFILE => {
+                fatal("TooManyFiles", "no more files can be opened", "raise the limit: ulimit -n")
+            }
+            Errno::EXIST => Self::entry(
+                "is there already: something else writes into the target, or the names differ in a way that the file system ignores",
+            ),
+            Errno::LOOP | Errno::NOTDIR => {
+                Self::entry("lies below something that is no directory (a symlink is never followed)")
+            }
+            _ => Self::Entry(format!("could not be written: {}", describe(errno))),
+        }
+    }
+}
+
+/// A new file on its way to its name.
+pub struct Slot<'a> {
+    parent: BorrowedFd<'a>,
+    name: &'a [u8],
+    fd: OwnedFd,
+    /// Its present name in our own directory, when something else has the final one.
+    scratch: Option<(BorrowedFd<'a>, &'a str)>,
+}
+
+const NEW: OFlags =
+    OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const OWNER_ONLY: Mode = Mode::RUSR.union(Mode::WUSR);
+
+impl<'a> Slot<'a> {
+    /// Creates the file: under its name if that is free, else in our own directory until it is complete.
+    pub fn create(
+        job: &'a Job<'a>,
+        parent: BorrowedFd<'a>,
+        name: &'a [u8],
+        scratch: &'a str,
+    ) -> Result<Self, Trouble> {
+        match openat(parent, name, NEW, OWNER_ONLY) {
+            Ok(fd) => Ok(Self { parent, name, fd, scratch: None }),
+            Err(Errno::EXIST) if job.existing.may_replace() => {
+                let state = job.state.as_fd();
+                absent_is_fine(unlinkat(state, scratch, AtFlags::empty()))?;
+                let fd = openat(state, scratch, NEW, OWNER_ONLY)?;
+                Ok(Self { parent, name, fd, scratch: Some((state, scratch)) })
+            }
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// The file, open for writing.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Removes it again. What was under the name before stays.
+    pub fn abandon(self) {
+        // Nothing more can be done where even that fails; the report says that the file is damaged.
+        let _ = match self.scratch {
+            Some((state, scratch)) => unlinkat(state, scratch, AtFlags::empty()),
+            None => unlinkat(self.parent, self.name, AtFlags::empty()),
+        };
+    }
+
+    /// Leaves it under its name, in one step where something else had it.
+    pub fn keep(self, job: &Job<'_>) -> Result<(), Trouble> {
+        let Some((state, scratch)) = self.scratch else { return Ok(()) };
+        put(job, state, scratch.as_bytes(), self.parent, self.name)
+    }
+}
+
+/// Moves an object from our own directory to its name, over what is there unless that is a directory with something in
+/// it that nobody agreed to delete.
+pub fn put(
+    job: &Job<'_>,
+    state: BorrowedFd<'_>,
+    scratch: &[u8],
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+) -> Result<(), Trouble> {
+    let answer = match renameat(state, scratch, parent, name) {
+        Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {
+            clear(job, parent, name)?;
+            renameat(state, scratch, parent, name)
+        }
+        answer => answer,
+    };
+    answer.map_err(|errno| {
+        let _ = unlinkat(state, scratch, AtFlags::empty());
+        match errno {
+            Errno::XDEV => Trouble::entry(
+                "lies on another file system that is mounted below the target: restore that place by itself",
+            ),
+            errno => errno.into(),
+        }
+    })
+}
+
+/// Makes `name` free: an empty directory, or anything that is none, goes; a full directory only with `deleteExtra`.
+pub fn clear(job: &Job<'_>, parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Trouble> {
+    let removed = match unlinkat(parent, name, AtFlags::empty()) {
+        Err(Errno::ISDIR | Errno::PERM) => unlinkat(parent, name, AtFlags::REMOVEDIR),
+        answer => answer,
+    };
+    match absent_is_fine(removed) {
+        Err(Errno::NOTEMPTY | Errno::EXIST) if job.options.delete_extra => Ok(remove_tree(parent, name)?),
+        Err(Errno::NOTEMPTY | Errno::EXIST) => Err(Trouble::entry(
+            "a directory with files in it has this name: move it away, or use --delete-extra",
+        )),
+        other => Ok(other?),
+    }
+}
+
+/// True when two names have the same content, as far as their inode or size tell.
+pub fn is_same_file(a: BorrowedFd<'_>, a_name: &[u8], b: BorrowedFd<'_>, b_name: &[u8]) -> bool {
+    let stat = |directory, name| statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
+    matches!((stat(a, a_name), stat(b, b_name)), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+}

@@ -1,0 +1,3 @@
+//! The way back: from a snapshot on the remote to directories and a database.
+
+pub mod files;
