@@ -1,3 +1,23 @@
 //! Pure decisions: from a policy, what was observed and the time, to actions with their reasons.
 
+pub mod action;
+mod claim;
+mod conditions;
+pub mod decide;
+mod freshness;
+pub mod observed;
+mod pass;
+mod phase;
+mod report;
+mod runs;
+mod slots;
+mod spec;
+mod summary;
 pub mod task_spec;
+mod upkeep;
+mod wishes;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;

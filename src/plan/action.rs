@@ -1,0 +1,110 @@
+//! What a decision says: actions in the order in which they are to be done, and when to look again.
+
+use crate::{
+    domain::{
+        location::Location,
+        names::Slot,
+        run::{Run, RunState},
+        status::{Status, Waiting},
+    },
+    plan::{observed::TaskName, task_spec::TaskSpec},
+};
+use jiff::Timestamp;
+use serde::Serialize;
+
+/// What to do about one policy, and why not more.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decision {
+    /// In order. When one of them meets a conflict or an unknown end, the rest is dropped and the policy observed again.
+    pub actions: Vec<Action>,
+    /// Why something that is due does not happen.
+    pub waiting_on: Vec<Waiting>,
+    /// When to look again without being told to. `None`: only when something changes.
+    pub wake_at: Option<Timestamp>,
+    /// The destination of the run or preflight that is active after the actions, for the load of the others.
+    #[serde(skip)]
+    pub occupies: Option<Location>,
+}
+
+impl Decision {
+    /// True when nothing is to be done.
+    pub fn is_idle(&self) -> bool {
+        self.actions.is_empty()
+    }
+
+    /// Looks again no later than `at`.
+    pub(super) fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
+    }
+}
+
+/// One effect. Each may be repeated without harm.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Action {
+    /// Claim a slot: make its record, with the plan.
+    CreateRun(Box<Run>),
+    /// Launch a task.
+    CreateTask(Box<NewTask>),
+    /// Record how far a run is.
+    RecordRun {
+        /// Which.
+        slot: Slot,
+        /// The revision that was observed.
+        revision: String,
+        /// The new state.
+        state: Box<RunState>,
+    },
+    /// Tell a person what became of a request, which is thereby over.
+    AnswerRequest {
+        /// Which.
+        id: String,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Stop a task if it runs, and forget it.
+    DeleteTask {
+        /// Which, for the log.
+        name: TaskName,
+        /// Which, for the orchestrator.
+        uid: String,
+        /// Why.
+        why: String,
+    },
+    /// Forget the record of an old run, its tasks and logs.
+    DeleteRun {
+        /// Which.
+        slot: Slot,
+    },
+    /// Record the status; always last.
+    RecordStatus {
+        /// The revision that was observed; none when there is no status yet.
+        revision: Option<String>,
+        /// The new status.
+        status: Box<Status>,
+    },
+}
+
+/// A task to launch.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewTask {
+    /// Its name.
+    pub name: TaskName,
+    /// Where it must run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// What it does.
+    pub spec: TaskSpec,
+}
+
+/// What became of a person's request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Answer {
+    /// It is done, by this run or to it.
+    Accepted(Slot),
+    /// It is not done, and why.
+    Refused(String),
+}

@@ -1,0 +1,114 @@
+//! What keeps a run from being claimed, and the record of one that is.
+
+use crate::{
+    domain::{
+        location::{Location, RcloneConfig},
+        names::{Slot, SnapshotName},
+        policy::Policy,
+        run::{RUN_VERSION, Run, RunPlan, RunState, TaskLimits, steps},
+        status::{Status, Waiting, WaitingReason},
+    },
+    plan::{
+        observed::{Load, Observed, Request, Wish},
+        task_spec::TASK_SPEC_VERSION,
+    },
+};
+use jiff::Timestamp;
+
+/// A waiting reason and its words.
+pub(super) fn waiting(reason: WaitingReason, message: impl Into<String>) -> Waiting {
+    Waiting { reason, message: message.into() }
+}
+
+/// What keeps any run of the policy from starting now. `active` is its run that is not over.
+pub(super) fn blocked(
+    destination: &Location,
+    active: Option<&Run>,
+    observed: &Observed,
+    load: &Load,
+) -> Option<Waiting> {
+    if let Some(run) = active {
+        let message = format!("run {} is not over", run.slot);
+        return Some(waiting(WaitingReason::RunActive, message));
+    }
+    held(observed).or_else(|| full(destination, load))
+}
+
+/// A restore that excludes runs.
+pub(super) fn held(observed: &Observed) -> Option<Waiting> {
+    if let Some(restore) = observed.restores.iter().find(|r| r.active) {
+        let message = format!("restore {} writes into the policy's sources: {}", restore.id, restore.message);
+        return Some(waiting(WaitingReason::RestoreActive, message));
+    }
+    let restore = observed.restores.first()?;
+    let message = format!(
+        "restore {} did not finish, so the sources may be half restored: {}",
+        restore.id, restore.message
+    );
+    Some(waiting(WaitingReason::RestoreIncomplete, message))
+}
+
+/// The step out of [`WaitingReason::RestoreIncomplete`].
+pub(super) const HELD_FIX: &str = "restore again until it succeeds, or, when the sources are good as they are: backstay restore --forget <restore>";
+
+/// A cap that is reached.
+pub(super) fn full(destination: &Location, load: &Load) -> Option<Waiting> {
+    if load.active >= load.caps.total {
+        let message = format!("{} runs are active, as many as may be", load.active);
+        return Some(waiting(WaitingReason::TooManyRuns, message));
+    }
+    let on_remote = load.on(&destination.remote);
+    if on_remote >= load.caps.per_remote {
+        let message = format!("{on_remote} runs to {} are active, as many as may be", destination.remote);
+        return Some(waiting(WaitingReason::TooManyRunsOnRemote, message));
+    }
+    let RcloneConfig::Directory(path) = &destination.config else { return None };
+    load.directories.contains(path).then(|| {
+        let message = format!("another run uses {}, whose token may be renewed", path.display());
+        waiting(WaitingReason::ConfigurationInUse, message)
+    })
+}
+
+/// The record that claims `slot`.
+pub(super) fn new_run(
+    policy: &Policy,
+    generation: i64,
+    slot: Slot,
+    request: Option<&Request>,
+    observed: &Observed,
+    status: &Status,
+    now: Timestamp,
+) -> Run {
+    let accept_shrink = request.is_some_and(|r| matches!(r.wish, Wish::Run { accept_shrink: true, .. }));
+    Run {
+        slot,
+        plan: RunPlan {
+            version: RUN_VERSION,
+            task_version: TASK_SPEC_VERSION,
+            generation,
+            policy: policy.name.clone(),
+            instance: policy.instance.clone(),
+            destination: policy.destination.clone(),
+            take_over: policy.take_over,
+            steps: steps(policy, |source| observed.node_of(source)),
+            retention: policy.retention.clone(),
+            guards: policy.guards,
+            accept_shrink,
+            last_good: status.last_success.as_ref().map(|run| run.sources.clone()).unwrap_or_default(),
+            keep: keep(observed),
+            limits: TaskLimits::from(&policy.task),
+            claimed_at: now,
+            request: request.map(|r| r.id.clone()),
+        },
+        state: RunState::default(),
+    }
+}
+
+/// Snapshots that pruning must leave: those that people hold, and the newest one that was restored and compared.
+fn keep(observed: &Observed) -> Vec<SnapshotName> {
+    let tested = observed.drill.as_ref().and_then(|d| d.last_passed.clone());
+    let mut keep: Vec<SnapshotName> = observed.holds.iter().cloned().chain(tested).collect();
+    keep.sort();
+    keep.dedup();
+    keep
+}

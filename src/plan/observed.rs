@@ -1,0 +1,271 @@
+//! What a decision is made from: everything about one policy that an orchestrator sees, complete or not at all.
+
+use crate::{
+    domain::{
+        error::Invalid,
+        location::{Location, RcloneConfig, RemoteName},
+        names::{Slot, SnapshotName, SourceName},
+        policy::{Policy, Source},
+        run::{PolicyId, Run, StepName},
+        status::Status,
+    },
+    plan::task_spec::TaskReport,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+/// A policy as its orchestrator declares it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Declared {
+    /// Which.
+    pub id: PolicyId,
+    /// Number of the specification.
+    pub generation: i64,
+    /// Since when it exists, where the orchestrator knows.
+    pub created_at: Option<Timestamp>,
+    /// What it says.
+    pub spec: Spec,
+}
+
+/// What a declared policy says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Spec {
+    /// It can be carried out.
+    Valid(Arc<Policy>),
+    /// It cannot; runs that were claimed before still can.
+    Wrong(Invalid),
+    /// Nobody declares it any more, but a run of it is not over.
+    Gone,
+}
+
+/// Everything about one policy.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Observed {
+    /// The status as it was recorded last.
+    pub status: Option<Recorded<Status>>,
+    /// The run records that exist, in any order.
+    pub runs: Vec<Recorded<Run>>,
+    /// The tasks that exist, in any order.
+    pub tasks: Vec<Task>,
+    /// What people asked for and was not answered, oldest first.
+    pub requests: Vec<Request>,
+    /// Restores into the policy's sources that are not settled.
+    pub restores: Vec<Restore>,
+    /// Snapshots that a person holds.
+    pub holds: Vec<SnapshotName>,
+    /// The newest restore drill.
+    pub drill: Option<Drill>,
+    /// Which node has which source, where it matters.
+    pub nodes: BTreeMap<SourceName, String>,
+    /// Identity of this controller's site, for the owner marker on the remote.
+    pub site: String,
+    /// Why the last attempt to act was refused for good, for the status.
+    pub refusal: Option<String>,
+}
+
+impl Observed {
+    /// The node that has `source`, where it matters.
+    pub fn node_of(&self, source: &Source) -> Option<String> {
+        self.nodes.get(&source.name()).cloned()
+    }
+
+    /// The run that is not over; at most one exists.
+    pub fn active_run(&self) -> Option<&Recorded<Run>> {
+        self.runs.iter().find(|r| r.value.state.end.is_none())
+    }
+}
+
+/// A document of ours and the revision at which it was read, for compare-and-set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recorded<T> {
+    /// The document.
+    pub value: T,
+    /// Opaque to everyone but the orchestrator.
+    pub revision: String,
+}
+
+/// A task that exists.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Task {
+    /// Which.
+    pub name: TaskName,
+    /// Identity for its deletion: never that of a later task of the same name.
+    pub uid: String,
+    /// How far it is.
+    pub state: TaskState,
+}
+
+/// The name of a task within its policy, a function of what it is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskName {
+    /// The run it belongs to; none for a preflight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<Slot>,
+    /// Its step.
+    pub step: StepName,
+    /// From 1; of a preflight, the specification's number.
+    pub attempt: i64,
+}
+
+impl TaskName {
+    /// An attempt of a run's step.
+    pub fn of_run(slot: Slot, step: StepName, attempt: u32) -> Self {
+        Self { slot: Some(slot), step, attempt: i64::from(attempt) }
+    }
+
+    /// The preflight of one specification.
+    pub fn preflight(generation: i64) -> Self {
+        Self { slot: None, step: StepName::preflight(), attempt: generation }
+    }
+}
+
+impl std::fmt::Display for TaskName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.slot {
+            Some(slot) => write!(f, "{slot}-{}-{}", self.step, self.attempt),
+            None => write!(f, "{}-{}", self.step, self.attempt),
+        }
+    }
+}
+
+/// How far a task is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TaskState {
+    /// Made, not started.
+    Pending {
+        /// Since when.
+        since: Timestamp,
+        /// What the orchestrator says about it.
+        why: String,
+    },
+    /// Started, not ended.
+    Running {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Its node does not answer.
+    Unreachable {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Over.
+    Ended {
+        /// When it started.
+        started_at: Option<Timestamp>,
+        /// When it ended.
+        at: Timestamp,
+        /// What it said; lost when it was killed.
+        report: Option<Box<TaskReport>>,
+        /// Exit code or signal and the last words, for a person.
+        detail: String,
+    },
+}
+
+/// Something that a person asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    /// Its own identity.
+    pub id: String,
+    /// When.
+    pub requested_at: Timestamp,
+    /// What.
+    pub wish: Wish,
+}
+
+/// What a person can ask the controller for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Wish {
+    /// A run now.
+    #[serde(rename_all = "camelCase")]
+    Run {
+        /// The sources shrank on purpose.
+        accept_shrink: bool,
+        /// Wait for the run that is active instead of being refused.
+        wait_turn: bool,
+    },
+    /// The end of the active run.
+    #[serde(rename_all = "camelCase")]
+    Cancel {
+        /// Which; any, when absent.
+        slot: Option<Slot>,
+    },
+}
+
+/// A restore into a policy's sources.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Restore {
+    /// Its own identity.
+    pub id: String,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// It runs; otherwise it ended badly.
+    pub active: bool,
+    /// What it does, or what went wrong.
+    pub message: String,
+}
+
+/// A restore drill.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Drill {
+    /// What was restored.
+    pub snapshot: SnapshotName,
+    /// When it ended.
+    pub at: Timestamp,
+    /// Everything compared equal.
+    pub passed: bool,
+    /// What was compared, or what differed.
+    pub message: String,
+    /// The newest snapshot that ever passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_passed: Option<SnapshotName>,
+}
+
+/// How many runs may be active at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caps {
+    /// In the whole system, at least 1.
+    pub total: usize,
+    /// To one remote, at least 1.
+    pub per_remote: usize,
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self { total: 8, per_remote: 4 }
+    }
+}
+
+/// What the runs of the *other* policies use.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Load {
+    /// How many may be active.
+    pub caps: Caps,
+    /// Active runs and preflights.
+    pub active: usize,
+    /// The same by remote.
+    pub by_remote: BTreeMap<String, usize>,
+    /// Writable rclone configurations in use.
+    pub directories: Vec<PathBuf>,
+}
+
+impl Load {
+    /// Counts one more run to `destination`.
+    pub fn add(&mut self, destination: &Location) {
+        self.active += 1;
+        *self.by_remote.entry(destination.remote.to_string()).or_default() += 1;
+        if let RcloneConfig::Directory(path) = &destination.config {
+            self.directories.push(path.clone());
+        }
+    }
+
+    /// Active runs to `remote`.
+    pub fn on(&self, remote: &RemoteName) -> usize {
+        self.by_remote.get(remote.as_str()).copied().unwrap_or(0)
+    }
+}

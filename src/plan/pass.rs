@@ -1,0 +1,116 @@
+//! One decision in the making: what is known, and what is to be done so far.
+
+use crate::{
+    domain::{
+        names::Slot,
+        policy::Policy,
+        run::{Run, StepName},
+        status::{ConditionType, Status, Waiting, WaitingReason},
+    },
+    plan::{
+        action::{Action, Decision},
+        claim::{new_run, waiting},
+        conditions::{self, Said},
+        observed::{Declared, Load, Observed, Request, Spec, Task, TaskState},
+        phase::after,
+        summary,
+    },
+};
+use jiff::Timestamp;
+use std::time::Duration;
+
+/// One decision in the making.
+pub(super) struct Pass<'a> {
+    pub declared: &'a Declared,
+    pub observed: &'a Observed,
+    pub load: &'a Load,
+    pub now: Timestamp,
+    pub decision: Decision,
+    /// The runs as they will be after the actions.
+    pub runs: Vec<Run>,
+    /// Where the active run is: step and attempt.
+    pub at: Option<(Slot, StepName, u32)>,
+    pub status: Status,
+    /// What keeps a due slot or a request from being claimed.
+    pub due_waits: Option<Waiting>,
+}
+
+impl<'a> Pass<'a> {
+    pub(super) fn new(
+        declared: &'a Declared,
+        observed: &'a Observed,
+        load: &'a Load,
+        now: Timestamp,
+    ) -> Self {
+        let mut status = observed.status.as_ref().map(|s| s.value.clone()).unwrap_or_default();
+        if let Spec::Valid(policy) = &declared.spec {
+            summary::set_place(&mut status, policy);
+        }
+        let decision = Decision::default();
+        Self { declared, observed, load, now, decision, runs: Vec::new(), at: None, status, due_waits: None }
+    }
+
+    pub(super) fn policy(&self) -> Option<&'a Policy> {
+        match &self.declared.spec {
+            Spec::Valid(policy) => Some(policy),
+            Spec::Wrong(_) | Spec::Gone => None,
+        }
+    }
+
+    pub(super) fn active(&self) -> Option<&Run> {
+        self.runs.iter().find(|r| r.state.end.is_none())
+    }
+
+    pub(super) fn act(&mut self, action: Action) {
+        self.decision.actions.push(action);
+    }
+
+    pub(super) fn wait(&mut self, reason: WaitingReason, message: String) {
+        self.decision.waiting_on.push(waiting(reason, message));
+    }
+
+    pub(super) fn delete(&mut self, tasks: &[&Task], why: &str) {
+        for task in tasks {
+            let (name, uid, why) = (task.name.clone(), task.uid.clone(), why.to_owned());
+            self.act(Action::DeleteTask { name, uid, why });
+            if !matches!(task.state, TaskState::Ended { .. }) {
+                // Look whether it is gone, should nobody say so.
+                self.decision.wake(after(self.now, Duration::from_secs(5)));
+            }
+        }
+    }
+
+    pub(super) fn claim(&mut self, policy: &Policy, slot: Slot, request: Option<&Request>) {
+        let generation = self.declared.generation;
+        let run = new_run(policy, generation, slot, request, self.observed, &self.status, self.now);
+        if let Some(step) = run.plan.steps.first() {
+            self.at = Some((slot, step.name.clone(), 1));
+        }
+        self.act(Action::CreateRun(Box::new(run.clone())));
+        self.runs.push(run);
+    }
+
+    pub(super) fn set(&mut self, kind: ConditionType, said: Said) {
+        conditions::set(&mut self.status, kind, said, self.now);
+    }
+
+    /// The actions in the order in which they are safe: create, record, delete, the status last.
+    pub(super) fn finish(mut self) -> Decision {
+        self.decision.actions.sort_by_key(rank);
+        if let Some(run) = self.active() {
+            self.decision.occupies = Some(run.plan.destination.clone());
+        }
+        self.decision
+    }
+}
+
+fn rank(action: &Action) -> u8 {
+    match action {
+        Action::CreateRun(_) | Action::CreateTask(_) => 0,
+        Action::RecordRun { .. } => 1,
+        Action::AnswerRequest { .. } => 2,
+        Action::DeleteTask { .. } => 3,
+        Action::DeleteRun { .. } => 4,
+        Action::RecordStatus { .. } => 5,
+    }
+}

@@ -1,0 +1,94 @@
+//! The status that a decision ends with.
+
+use crate::{
+    domain::{
+        names::Slot,
+        run::{Run, StepName},
+        status::{ActiveRun, ConditionType, Waiting, WaitingReason},
+    },
+    plan::{
+        action::Action, claim::held, conditions, freshness::fresh_until, pass::Pass, slots::Slots, summary,
+    },
+};
+
+impl Pass<'_> {
+    /// The status, recorded only when it says something new.
+    pub(super) fn record_status(&mut self, slots: Option<&Slots>) {
+        let active: Vec<ActiveRun> =
+            self.runs.iter().filter(|r| r.state.end.is_none()).map(|r| self.active_run(r)).collect();
+        let generation = self.declared.generation;
+        self.status.active = active;
+        self.status.observed_generation = generation;
+        let is_news = |w: &&Waiting| w.reason != WaitingReason::TaskRunning;
+        self.status.waiting = self.decision.waiting_on.iter().filter(is_news).cloned().collect();
+        self.schedule_status(slots);
+        self.conditions(slots);
+        let (message, fix) = conditions::message(&self.declared.spec, &self.status, self.due_waits.as_ref());
+        (self.status.message, self.status.fix) = (message, fix);
+        let old = self.observed.status.as_ref();
+        if old.is_none_or(|old| old.value != self.status) {
+            let revision = old.map(|old| old.revision.clone());
+            self.act(Action::RecordStatus { revision, status: Box::new(self.status.clone()) });
+        }
+    }
+
+    fn active_run(&self, run: &Run) -> ActiveRun {
+        let at = self.at.as_ref().filter(|(slot, ..)| *slot == run.slot);
+        let last = run.state.attempts.last();
+        let (step, attempt) = match (at, last) {
+            (Some((_, step, attempt)), _) => (step.clone(), *attempt),
+            (None, Some(last)) => (last.step.clone(), last.number),
+            (None, None) => (run.plan.steps.first().map_or_else(StepName::finish, |s| s.name.clone()), 1),
+        };
+        ActiveRun {
+            slot: run.slot,
+            start_time: run.plan.claimed_at,
+            generation: run.plan.generation,
+            step,
+            attempt,
+            last_failure: last.and_then(|a| a.failure.as_ref()).map(|f| f.message.clone()),
+        }
+    }
+
+    fn schedule_status(&mut self, slots: Option<&Slots>) {
+        let (Some(policy), Some(slots)) = (self.policy(), slots) else {
+            self.status.next_run_time = None;
+            return;
+        };
+        self.status.schedule = Some(slots.schedule.clone());
+        self.status.next_run_time = slots.next.filter(|_| !policy.suspend);
+        self.status.fresh_until_time = fresh_until(policy, &slots.schedule, &self.status);
+        if let Some(until) = self.status.fresh_until_time.filter(|until| self.now < *until) {
+            self.decision.wake(until);
+        }
+    }
+
+    fn conditions(&mut self, slots: Option<&Slots>) {
+        let (spec, generation) = (&self.declared.spec, self.declared.generation);
+        let held = held(self.observed);
+        let ready = conditions::ready(spec, self.observed, slots, held.as_ref(), generation);
+        self.set(ConditionType::Ready, ready);
+        if let Some(policy) = self.policy() {
+            let fresh = conditions::fresh(policy, &self.status, generation, self.now);
+            self.set(ConditionType::Fresh, fresh);
+        }
+        let last_run = conditions::last_run_succeeded(&self.status, generation);
+        self.set(ConditionType::LastRunSucceeded, last_run);
+        let tested = conditions::restore_tested(self.observed.drill.as_ref(), generation);
+        self.set(ConditionType::RestoreTested, tested);
+        self.credentials();
+    }
+
+    /// A run that ended in this pass says more than a preflight.
+    fn credentials(&mut self) {
+        let was_told =
+            |slot: Slot| self.observed.status.as_ref().is_some_and(|s| summary::is_settled(&s.value, slot));
+        let news =
+            self.runs.iter().filter(|r| r.state.end.is_some() && !was_told(r.slot)).max_by_key(|r| r.slot);
+        if let Some(said) = news.and_then(conditions::credentials_from_run) {
+            self.set(ConditionType::CredentialsValid, said);
+        } else if self.status.condition(ConditionType::CredentialsValid).is_none() {
+            self.set(ConditionType::CredentialsValid, conditions::credentials_unknown());
+        }
+    }
+}

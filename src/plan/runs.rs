@@ -1,0 +1,112 @@
+//! What the runs that exist need next.
+
+use crate::{
+    domain::{
+        run::{Attempt, Cancel, Run},
+        status::WaitingReason,
+    },
+    plan::{
+        action::Action,
+        observed::{Recorded, Task, TaskName, TaskState, Wish},
+        pass::Pass,
+        phase::{Phase, phase},
+        spec::run_task,
+        summary,
+    },
+};
+use jiff::Timestamp;
+
+impl<'a> Pass<'a> {
+    /// What one run needs next.
+    pub(super) fn advance(&mut self, recorded: &'a Recorded<Run>) {
+        let mut run = recorded.value.clone();
+        self.apply_cancel(&mut run);
+        let slot = run.slot;
+        let tasks: Vec<&'a Task> = self.observed.tasks.iter().filter(|t| t.name.slot == Some(slot)).collect();
+        match phase(&run, &tasks, self.now) {
+            Phase::Over => self.delete(&tasks, "the run is over"),
+            Phase::Harvest(attempts) => run.state.attempts.extend(attempts),
+            Phase::Cancelling => {
+                self.wait(WaitingReason::TaskStopping, format!("the tasks of run {slot} are being stopped"));
+                self.delete(&tasks, "a person cancelled the run");
+            }
+            Phase::Stopping(task) => self.stop(task),
+            Phase::Waiting(task, until) => {
+                self.at = Some((slot, task.name.step.clone(), number(&task.name)));
+                self.waits_for(task, until);
+            }
+            Phase::GivenUp(task, attempt) => self.give_up(&mut run, task, *attempt),
+            Phase::Attempt(step, number) => {
+                self.at = Some((slot, step.name.clone(), number));
+                let task = run_task(&run, &step, number, &self.observed.site, self.now);
+                self.act(Action::CreateTask(Box::new(task)));
+            }
+            Phase::Backoff(step, number, until) => {
+                self.wait(
+                    WaitingReason::Backoff,
+                    format!("attempt {number} of step {} at {until}", step.name),
+                );
+                self.at = Some((slot, step.name, number));
+                self.decision.wake(until);
+            }
+            Phase::End(end) => {
+                run.state.end = Some(end);
+                self.delete(&tasks, "the run is over");
+            }
+        }
+        self.record_run(recorded, &run);
+        self.runs.push(run);
+    }
+
+    /// A person's wish to cancel is part of the run's record before anything is done about it.
+    fn apply_cancel(&mut self, run: &mut Run) {
+        let wanted = self.observed.requests.iter().find(|r| match &r.wish {
+            Wish::Cancel { slot } => slot.is_none_or(|s| s == run.slot),
+            Wish::Run { .. } => false,
+        });
+        if let Some(request) = wanted.filter(|_| run.state.end.is_none() && run.state.cancel.is_none()) {
+            run.state.cancel = Some(Cancel { requested_at: request.requested_at });
+        }
+    }
+
+    fn waits_for(&mut self, task: &Task, until: Timestamp) {
+        let name = &task.name;
+        let (reason, message) = match &task.state {
+            TaskState::Pending { why, .. } => {
+                (WaitingReason::TaskPending, format!("task {name} has not started: {why}"))
+            }
+            TaskState::Unreachable { .. } => {
+                (WaitingReason::TaskUnreachable, format!("the node of task {name} does not answer"))
+            }
+            TaskState::Running { .. } | TaskState::Ended { .. } => {
+                (WaitingReason::TaskRunning, format!("task {name} runs"))
+            }
+        };
+        self.wait(reason, message);
+        self.decision.wake(until);
+    }
+
+    /// The attempt is recorded first: a death before the deletion finds a recorded attempt whose task is to be stopped.
+    fn give_up(&mut self, run: &mut Run, task: &Task, attempt: Attempt) {
+        self.at = Some((run.slot, attempt.step.clone(), attempt.number));
+        run.state.attempts.push(attempt);
+        self.stop(task);
+    }
+
+    fn stop(&mut self, task: &Task) {
+        self.wait(WaitingReason::TaskStopping, format!("task {} is being stopped", task.name));
+        self.delete(&[task], "it is past its deadline");
+    }
+
+    fn record_run(&mut self, recorded: &Recorded<Run>, run: &Run) {
+        if run.state != recorded.value.state {
+            let (slot, revision) = (run.slot, recorded.revision.clone());
+            self.act(Action::RecordRun { slot, revision, state: Box::new(run.state.clone()) });
+        }
+        summary::add_run(&mut self.status, run);
+    }
+}
+
+fn number(name: &TaskName) -> u32 {
+    u32::try_from(name.attempt).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,99 @@
+//! From a run's frozen plan to the specification of one task.
+
+use crate::{
+    domain::{
+        names::SourceName,
+        policy::{Policy, Source},
+        run::{Run, RunPlan, Step, TaskLimits},
+    },
+    plan::{
+        action::NewTask,
+        observed::{Observed, TaskName},
+        phase::after,
+        task_spec::{BackupWork, FinishWork, TASK_SPEC_VERSION, TaskSpec, Work},
+    },
+};
+use jiff::Timestamp;
+use std::time::Duration;
+
+/// A preflight may take this long.
+pub(super) const PREFLIGHT: Duration = Duration::from_secs(600);
+
+/// The task that makes `attempt` of `step`.
+pub(super) fn run_task(run: &Run, step: &Step, attempt: u32, site: &str, now: Timestamp) -> NewTask {
+    let plan = &run.plan;
+    let work = if step.sources.is_empty() {
+        Work::Finish(finish_work(run))
+    } else {
+        Work::Backup(BackupWork {
+            slot: run.slot,
+            attempt,
+            sources: step.sources.clone(),
+            guards: plan.guards,
+            last_good: plan.last_good.clone(),
+            accept_shrink: plan.accept_shrink,
+            finish: step.finish.then(|| finish_work(run)),
+        })
+    };
+    NewTask {
+        name: TaskName::of_run(run.slot, step.name.clone(), attempt),
+        node: step.node.clone(),
+        spec: TaskSpec {
+            version: plan.task_version,
+            policy: plan.policy.clone(),
+            instance: plan.instance.clone(),
+            destination: plan.destination.clone(),
+            site: site.to_owned(),
+            take_over: plan.take_over,
+            not_after: after(now, plan.limits.attempt()),
+            memory_mib: plan.limits.memory_mib,
+            work,
+        },
+    }
+}
+
+fn finish_work(run: &Run) -> FinishWork {
+    let plan = &run.plan;
+    let names = |optional: bool| {
+        plan.sources().filter(|s| s.is_optional() == optional).map(Source::name).collect::<Vec<SourceName>>()
+    };
+    FinishWork {
+        slot: run.slot,
+        required: names(false),
+        optional: names(true),
+        retention: plan.retention.clone(),
+        run_deadline_seconds: run_deadline(plan),
+        keep: plan.keep.clone(),
+    }
+}
+
+/// Longest time a run can take, pauses included, seconds.
+fn run_deadline(plan: &RunPlan) -> u64 {
+    let pauses = u64::from(plan.limits.retries).saturating_mul(1800);
+    plan.longest().as_secs().saturating_add(pauses)
+}
+
+/// The task that looks whether the remote and the sources of a policy let it in.
+pub(super) fn preflight_task(
+    policy: &Policy,
+    generation: i64,
+    observed: &Observed,
+    now: Timestamp,
+) -> NewTask {
+    let limits = TaskLimits::from(&policy.task);
+    NewTask {
+        name: TaskName::preflight(generation),
+        node: policy.sources().iter().find_map(|s| observed.node_of(s)),
+        spec: TaskSpec {
+            version: TASK_SPEC_VERSION,
+            policy: policy.name.clone(),
+            instance: policy.instance.clone(),
+            destination: policy.destination.clone(),
+            site: observed.site.clone(),
+            take_over: policy.take_over,
+            not_after: after(now, PREFLIGHT.saturating_add(Duration::from_secs(limits.pending_seconds))),
+            memory_mib: limits.memory_mib,
+            work: Work::Preflight { sources: policy.sources() },
+        },
+    }
+}

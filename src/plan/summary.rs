@@ -1,0 +1,145 @@
+//! The next status: the one before, and what has happened since.
+
+use crate::{
+    domain::{
+        names::Slot,
+        policy::Policy,
+        run::{Attempt, Outcome, Run, RunEnd},
+        snapshot::SnapshotSummary,
+        status::{
+            LISTED_MISSES, LISTED_SLOTS, LISTED_SNAPSHOTS, MissedSlots, Place, RunSummary, SlotOutcome,
+            Status,
+        },
+    },
+    plan::slots::Passed,
+};
+
+/// Remarks of a run's tasks that its summary carries.
+const WARNINGS: usize = 10;
+/// Places that a status remembers.
+const FORMER_LOCATIONS: usize = 5;
+
+/// Adds a run that has ended. Adding it again changes nothing.
+pub(super) fn add_run(status: &mut Status, run: &Run) {
+    let Some(end) = &run.state.end else { return };
+    if is_settled(status, run.slot) {
+        return;
+    }
+    let seconds = end.at.duration_since(run.plan.claimed_at).as_secs();
+    add_slot(
+        status,
+        SlotOutcome {
+            slot: run.slot,
+            outcome: end.outcome,
+            reason: end.reason.clone(),
+            seconds: Some(u64::try_from(seconds).unwrap_or(0)),
+        },
+    );
+    let summary = summary(run, end);
+    let newer = |old: &Option<RunSummary>| old.as_ref().is_none_or(|o| o.completion_time <= end.at);
+    if end.outcome == Outcome::Succeeded && newer(&status.last_success) {
+        status.last_success = Some(summary.clone());
+    }
+    if newer(&status.last_run) {
+        status.last_run = Some(summary);
+    }
+    add_snapshots(status, run);
+}
+
+/// True when the history tells of the slot, or is full of newer ones.
+pub(super) fn is_settled(status: &Status, slot: Slot) -> bool {
+    let is_full = status.history.len() >= LISTED_SLOTS;
+    let oldest = status.history.last().map(|h| h.slot);
+    status.history.iter().any(|h| h.slot == slot) || (is_full && oldest.is_some_and(|o| slot < o))
+}
+
+fn summary(run: &Run, end: &RunEnd) -> RunSummary {
+    let snapshot = run.state.snapshot();
+    let warnings = run.state.attempts.iter().flat_map(|a| &a.warnings).take(WARNINGS).cloned().collect();
+    RunSummary {
+        slot: run.slot,
+        outcome: end.outcome,
+        reason: end.reason.clone(),
+        message: end.message.clone(),
+        fix: end.fix.clone(),
+        start_time: run.plan.claimed_at,
+        completion_time: end.at,
+        attempts: u32::try_from(run.state.attempts.len()).unwrap_or(u32::MAX),
+        source_bytes: snapshot.map(SnapshotSummary::source_bytes),
+        stored_bytes: snapshot.map(SnapshotSummary::stored_bytes),
+        files: snapshot.map(SnapshotSummary::files),
+        documents: snapshot.map(SnapshotSummary::documents),
+        consistency: snapshot.and_then(SnapshotSummary::consistency),
+        snapshot: snapshot.map(|s| s.name.clone()),
+        sources: snapshot.map(|s| s.sources.clone()).unwrap_or_default(),
+        warnings,
+    }
+}
+
+/// The run's snapshot joins the list, what its tasks pruned leaves it. One that went to a place which is no longer the
+/// policy's does not join.
+fn add_snapshots(status: &mut Status, run: &Run) {
+    let place = Place::new(&run.plan.destination, &run.plan.instance);
+    if status.location.as_ref().is_some_and(|known| *known != place) {
+        return;
+    }
+    if let Some(snapshot) = run.state.snapshot() {
+        status.snapshots.retain(|s| s.name != snapshot.name);
+        status.snapshots.push(snapshot.clone());
+    }
+    let pruned = |a: &Attempt, s: &SnapshotSummary| a.pruned.contains(&s.name);
+    status.snapshots.retain(|s| !run.state.attempts.iter().any(|a| pruned(a, s)));
+    status.snapshots.sort_by_key(|s| std::cmp::Reverse(s.name.slot()));
+    status.snapshots.truncate(LISTED_SNAPSHOTS);
+}
+
+/// Adds slots whose chance is over.
+pub(super) fn add_passed(status: &mut Status, passed: &[Passed]) {
+    for stretch in passed {
+        stretch.outcomes().for_each(|slot| add_slot(status, slot));
+        if stretch.outcome == Outcome::Missed {
+            add_missed(&mut status.missed, &stretch.slots);
+        }
+    }
+}
+
+fn add_slot(status: &mut Status, slot: SlotOutcome) {
+    if status.history.iter().any(|h| h.slot == slot.slot) {
+        return;
+    }
+    status.history.push(slot);
+    status.history.sort_by_key(|h| std::cmp::Reverse(h.slot));
+    status.history.truncate(LISTED_SLOTS);
+}
+
+/// A stretch that goes on where the newest one of the same reason ended makes it longer.
+fn add_missed(missed: &mut Vec<MissedSlots>, stretch: &MissedSlots) {
+    match missed.first_mut() {
+        Some(newest) if newest.reason == stretch.reason && is_close(newest.last, stretch) => {
+            newest.last = stretch.last;
+            newest.count += stretch.count;
+            newest.message.clone_from(&stretch.message);
+        }
+        _ => missed.insert(0, stretch.clone()),
+    }
+    missed.truncate(LISTED_MISSES);
+}
+
+/// Stretches less than two days apart are told as one.
+fn is_close(last: Slot, next: &MissedSlots) -> bool {
+    next.first.time().duration_since(last.time()).as_hours() < 48
+}
+
+/// Notes where the snapshots are. What was made elsewhere stays there and leaves the list.
+pub(super) fn set_place(status: &mut Status, policy: &Policy) {
+    let place = Place::new(&policy.destination, &policy.instance);
+    match status.location.replace(place.clone()) {
+        Some(old) if old != place => {
+            status.former_locations.retain(|p| *p != place && *p != old);
+            status.former_locations.insert(0, old);
+            status.former_locations.truncate(FORMER_LOCATIONS);
+            status.snapshots.clear();
+        }
+        _ => {}
+    }
+}

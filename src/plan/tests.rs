@@ -1,0 +1,661 @@
+//! Rows of the table of cases, each under its own name, and a month of accidents.
+
+use super::{
+    action::{Action, Answer},
+    observed::{Drill, Request, Restore, Spec, TaskState, Wish},
+    phase::after,
+    world::{World, at, policy, report, source, volume},
+};
+use crate::domain::{
+    error::Invalid,
+    location::RcloneConfig,
+    names::Slot,
+    run::{Outcome, StepName, steps},
+    schedule::Schedule,
+    status::{ConditionType, Truth, WaitingReason},
+    verdict::Verdict,
+};
+use jiff::Timestamp;
+use proptest::prelude::*;
+use std::{collections::BTreeMap, time::Duration};
+
+const RUN: Wish = Wish::Run { accept_shrink: false, wait_turn: false };
+
+/// A world in which the run of the 25th has begun.
+fn running() -> World {
+    let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
+    world.go_to("2026-11-25T02:00:00Z");
+    world
+}
+
+fn waits(world: &World) -> Vec<WaitingReason> {
+    world.decide().waiting_on.iter().map(|w| w.reason).collect()
+}
+
+#[test]
+fn a_nightly_run_from_claim_to_success() {
+    let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
+    assert!(world.decide().is_idle(), "nothing is due");
+    assert_eq!(world.decide().wake_at, Some(at("2026-11-25T02:00:00Z")));
+    let decision = world.go_to("2026-11-25T02:00:00Z");
+    assert_eq!(decision.wake_at, Some(at("2026-11-25T08:00:00Z")), "the deadline of the task");
+    world.now = at("2026-11-25T02:20:00Z");
+    world.end_task(report(Verdict::Committed));
+    world.settle();
+    insta::assert_yaml_snapshot!("nightly_trace", world.trace);
+    insta::assert_yaml_snapshot!("nightly_status", world.status());
+    assert!(world.decide().is_idle(), "a steady state writes nothing");
+}
+
+#[test]
+fn the_first_decisions_in_full() {
+    let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
+    world.now = at("2026-11-25T02:00:00Z");
+    let claim = world.decide();
+    insta::assert_yaml_snapshot!("decision_claim", claim);
+    claim.actions.iter().for_each(|a| world.apply(a));
+    insta::assert_yaml_snapshot!("decision_first_attempt", world.decide());
+}
+
+#[test]
+fn temporary_failures_are_tried_again_with_growing_pauses_then_the_run_fails() {
+    let mut world = running();
+    for pause in [60, 240] {
+        world.end_task(report(Verdict::Temporary));
+        let decision = world.settle();
+        assert_eq!(waits(&world), [WaitingReason::Backoff]);
+        assert_eq!(decision.wake_at, Some(after(world.now, Duration::from_secs(pause))));
+        world.pass_time(pause as i64);
+        world.settle();
+    }
+    world.end_task(report(Verdict::Temporary));
+    world.settle();
+    assert_eq!(world.outcomes(), ["20261125T020000Z Failed Broken"]);
+    let status = world.status();
+    assert_eq!(status.message.as_deref(), Some("Failed: it broke (3 attempts)"));
+    assert_eq!(status.fix.as_deref(), Some("mend it"));
+    assert!(status.last_success.is_none());
+}
+
+#[test]
+fn permanent_guard_and_credential_failures_are_not_tried_again() {
+    for verdict in [Verdict::Permanent, Verdict::Guard, Verdict::Credentials] {
+        let mut world = running();
+        world.end_task(report(verdict));
+        world.settle();
+        assert_eq!(world.outcomes(), ["20261125T020000Z Failed Broken"], "{verdict:?}");
+        let credentials = world.status().condition(ConditionType::CredentialsValid).unwrap().status;
+        let expected = if verdict == Verdict::Credentials { Truth::False } else { Truth::True };
+        assert_eq!(credentials, expected);
+    }
+}
+
+#[test]
+fn a_task_that_ended_is_recorded_and_nothing_else_in_the_pass() {
+    let mut world = running();
+    world.end_task(report(Verdict::Committed));
+    let actions = world.decide().actions;
+    assert!(
+        matches!(
+            actions.as_slice(),
+            [Action::RecordRun { .. }, Action::RecordStatus { .. }] | [Action::RecordRun { .. }]
+        ),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn a_lost_report_is_never_a_success_and_the_retry_finds_what_was_stored() {
+    let mut world = running();
+    world.kill_task();
+    world.settle();
+    world.pass_time(60);
+    world.settle();
+    world.end_task(report(Verdict::Committed));
+    world.settle();
+    assert_eq!(world.outcomes(), ["20261125T020000Z Succeeded Succeeded"]);
+    assert_eq!(world.status().last_run.as_ref().unwrap().attempts, 2);
+}
+
+#[test]
+fn a_task_that_vanished_unrecorded_is_made_again_under_the_same_name() {
+    let mut world = running();
+    let name = world.observed.tasks[0].name.clone();
+    world.observed.tasks.clear();
+    world.settle();
+    assert_eq!(world.observed.tasks[0].name, name);
+}
+
+#[test]
+fn a_run_whose_tasks_always_vanish_ends() {
+    let mut world = running();
+    for _ in 0..200 {
+        world.observed.tasks.clear();
+        world.pass_time(3600);
+        world.settle();
+        if world.outcomes().iter().any(|o| o.starts_with("20261125T020000Z Failed RunExpired")) {
+            return;
+        }
+    }
+    panic!("{:?}", world.outcomes());
+}
+
+#[test]
+fn a_task_past_its_deadline_is_recorded_then_deleted_and_the_next_waits_until_it_is_gone() {
+    let mut world = running();
+    world.now = at("2026-11-25T08:00:00Z");
+    let decision = world.decide();
+    let lines: Vec<String> = decision.actions.iter().map(super::world::line).collect();
+    insta::assert_yaml_snapshot!("timed_out", lines);
+    // The controller dies between the record and the deletion.
+    world.apply(&decision.actions[0]);
+    world.pass_time(3600);
+    assert_eq!(waits(&world), [WaitingReason::TaskStopping]);
+    assert!(world.decide().actions.iter().any(|a| matches!(a, Action::DeleteTask { .. })));
+    assert!(!world.decide().actions.iter().any(|a| matches!(a, Action::CreateTask(_))));
+    world.settle();
+    assert_eq!(world.observed.tasks[0].name.attempt, 2);
+}
+
+#[test]
+fn a_task_that_never_starts_is_a_temporary_failure_with_the_orchestrators_words() {
+    let mut world = running();
+    world.set_task(TaskState::Pending { since: world.now, why: "quota exceeded".to_owned() });
+    assert_eq!(waits(&world), [WaitingReason::TaskPending]);
+    world.pass_time(900);
+    world.settle();
+    let run = &world.observed.runs[0].value;
+    let failure = run.state.attempts[0].failure.as_ref().unwrap();
+    assert_eq!((failure.reason.as_str(), failure.verdict), ("PendingTooLong", Verdict::Temporary));
+    assert!(failure.message.contains("quota exceeded"), "{}", failure.message);
+}
+
+#[test]
+fn a_lost_node_is_given_up_and_its_twin_does_not_keep_the_next_attempt() {
+    let mut world = running();
+    world.set_task(TaskState::Unreachable { since: world.now });
+    assert_eq!(waits(&world), [WaitingReason::TaskUnreachable]);
+    world.pass_time(300);
+    let decision = world.decide();
+    // The deletion reaches the orchestrator but not the node.
+    let lost = world.observed.tasks.clone();
+    decision.actions.iter().for_each(|a| world.apply(a));
+    world.observed.tasks = lost;
+    world.pass_time(60);
+    let decision = world.decide();
+    assert!(decision.actions.iter().any(|a| matches!(a, Action::CreateTask(_))), "{decision:?}");
+}
+
+#[test]
+fn policy_edited_during_a_run() {
+    let mut world = running();
+    world.policy_mut().volumes.clear();
+    world.policy_mut().suspend = true;
+    world.end_task(report(Verdict::Temporary));
+    world.settle();
+    world.pass_time(60);
+    world.settle();
+    let spec = &world.specs[&world.observed.tasks[0].uid];
+    let super::task_spec::Work::Backup(work) = &spec.work else { panic!("{spec:?}") };
+    assert_eq!(work.sources.len(), 2, "the run keeps its plan, retries too");
+    assert_eq!(world.status().active[0].generation, 1, "the status shows what it runs with");
+    assert_eq!(world.status().observed_generation, 3);
+}
+
+#[test]
+fn policy_removed_or_broken_during_a_run_lets_it_end() {
+    for spec in [Spec::Gone, Spec::Wrong(Invalid::new("is wrong").at("schedule"))] {
+        let mut world = running();
+        world.declared.spec = spec;
+        world.end_task(report(Verdict::Committed));
+        world.settle();
+        assert_eq!(world.outcomes(), ["20261125T020000Z Succeeded Succeeded"]);
+        assert!(!world.status().is(ConditionType::Ready));
+        world.go_to("2026-11-26T02:00:00Z");
+        assert_eq!(world.outcomes().len(), 1, "no new runs");
+    }
+}
+
+#[test]
+fn instance_or_destination_changed() {
+    let mut world = running();
+    world.end_task(report(Verdict::Committed));
+    world.settle();
+    world.policy_mut().destination.path = "elsewhere".parse().unwrap();
+    world.settle();
+    let status = world.status();
+    assert!(status.snapshots.is_empty());
+    assert_eq!(status.former_locations[0].to_string(), "box:WT/production");
+    assert!(status.message.as_ref().unwrap().starts_with("LocationChanged"), "{:?}", status.message);
+    assert!(status.last_success.is_some(), "history stays");
+}
+
+#[test]
+fn on_demand_meets_a_running_run() {
+    let mut world = running();
+    world.ask("a", RUN);
+    world.ask("b", Wish::Run { accept_shrink: true, wait_turn: true });
+    world.settle();
+    assert_eq!(world.answers["a"], Answer::Refused("run 20261125T020000Z is not over".to_owned()));
+    assert_eq!(world.observed.requests.len(), 1, "the other waits for its turn");
+    world.now = at("2026-11-25T02:30:00Z");
+    world.end_task(report(Verdict::Committed));
+    world.settle();
+    let slot = Slot::manual(world.now);
+    assert_eq!(world.answers["b"], Answer::Accepted(slot));
+    assert!(world.run(slot).unwrap().plan.accept_shrink);
+    world.end_task(report(Verdict::Committed));
+    world.settle();
+    assert_eq!(world.status().last_success.as_ref().unwrap().slot, slot, "a manual success counts");
+}
+
+#[test]
+fn a_scheduled_slot_waits_for_a_manual_run() {
+    let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
+    world.now = at("2026-11-25T01:59:00Z");
+    world.ask("a", RUN);
+    world.settle();
+    world.go_to("2026-11-25T02:00:00Z");
+    assert!(waits(&world).contains(&WaitingReason::RunActive));
+    world.now = at("2026-11-25T02:10:00Z");
+    world.end_task(report(Verdict::Committed));
+    world.settle();
+    assert!(world.run(Slot::scheduled(at("2026-11-25T02:00:00Z"))).is_some());
+}
+
+#[test]
+fn a_request_is_answered_by_the_run_it_made_also_after_a_death() {
+    let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
+    world.ask("a", RUN);
+    let decision = world.decide();
+    world.apply(&decision.actions[0]);
+    world.pass_time(5);
+    world.settle();
+    assert_eq!(world.observed.runs.len(), 1, "claimed once");
+    assert_eq!(world.answers["a"], Answer::Accepted(world.observed.runs[0].value.slot));
+}
+
+#[test]
+fn cancel_stops_the_tasks_and_records_it_once_they_are_gone() {
+    let mut world = running();
+    world.ask("c", Wish::Cancel { slot: None });
+    let decision = world.decide();
+    let lines: Vec<String> = decision.actions.iter().map(super::world::line).collect();
+    insta::assert_yaml_snapshot!("cancel", lines);
+    world.settle();
+    assert_eq!(world.outcomes(), ["20261125T020000Z Cancelled Cancelled"]);
+    world.pass_time(1);
+    world.ask("d", Wish::Cancel { slot: None });
+    world.settle();
+    assert_eq!(world.answers["d"], Answer::Refused("no run of nightly is active".to_owned()));
+}
+
+#[test]
+fn a_cancel_that_comes_too_late_finds_the_success() {
+    let mut world = running();
+    world.ask("c", Wish::Cancel { slot: None });
+    world.end_task(report(Verdict::Committed));
+    world.settle();
+    assert_eq!(world.outcomes(), ["20261125T020000Z Succeeded Succeeded"]);
+}
+
+#[test]
+fn missed_slots_have_one_catch_up_and_reasons() {
+    let mut world = World::new(policy(), "2026-11-20T12:00:00Z");
+    world.go_to("2026-11-25T09:00:00Z");
+    world.end_task(report(Verdict::Committed));
+    world.settle();
+    insta::assert_yaml_snapshot!("missed", (&world.status().missed, world.outcomes()));
+}
+
+#[test]
+fn a_slot_that_cannot_start_in_time_is_missed() {
+    let mut spec = policy();
+    spec.starting_deadline = Some(Duration::from_secs(3600));
+    let mut world = World::new(spec, "2026-11-24T12:00:00Z");
+    world.go_to("2026-11-25T03:30:00Z");
+    assert_eq!(world.outcomes(), ["20261125T020000Z Missed StartingDeadlineExceeded"]);
+}
+
+#[test]
+fn a_slot_that_waits_is_missed_when_the_next_is_due() {
+    let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
+    world.load.active = world.load.caps.total;
+    world.go_to("2026-11-25T02:00:00Z");
+    assert_eq!(waits(&world), [WaitingReason::TooManyRuns]);
+    assert!(world.outcomes().is_empty(), "waiting is derived, never stored");
+    world.go_to("2026-11-26T02:00:00Z");
+    assert_eq!(world.outcomes(), ["20261125T020000Z Missed TooManyRuns"]);
+}
+
+#[test]
+fn caps_by_remote_and_by_writable_configuration() {
+    let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
+    let destination = policy().destination;
+    (0..world.load.caps.per_remote).for_each(|_| world.load.add(&destination));
+    world.go_to("2026-11-25T02:00:00Z");
+    assert_eq!(waits(&world), [WaitingReason::TooManyRunsOnRemote]);
+
+    let mut spec = policy();
+    spec.destination.config = RcloneConfig::Directory("/etc/rclone".into());
+    let mut world = World::new(spec.clone(), "2026-11-24T12:00:00Z");
+    world.load.add(&spec.destination);
+    world.go_to("2026-11-25T02:00:00Z");
+    assert_eq!(waits(&world), [WaitingReason::ConfigurationInUse]);
+}
+
+#[test]
+fn overlap_never_happens_and_the_slots_under_a_long_run_are_missed() {
+    let mut spec = policy();
+    spec.schedule = Schedule::parse("0 * * * *", "UTC", &spec.instance, &spec.name).unwrap();
+    let mut world = World::new(spec, "2026-11-25T00:30:00Z");
+    for hour in 1..5 {
+        world.go_to(&format!("2026-11-25T0{hour}:00:00Z"));
+    }
+    world.end_task(report(Verdict::Committed));
+    world.settle();
+    insta::assert_yaml_snapshot!("overlap", (world.outcomes(), world.status().active.len()));
+}
+
+#[test]
+fn suspended_slots_are_skipped_and_a_resumed_policy_waits_for_the_next() {
+    let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
+    world.policy_mut().suspend = true;
+    world.go_to("2026-11-25T02:00:00Z");
+    assert_eq!(world.outcomes(), ["20261125T020000Z Skipped Suspended"]);
+    assert_eq!(world.status().next_run_time, None);
+    assert_eq!(world.status().condition(ConditionType::Fresh).unwrap().status, Truth::Unknown);
+    world.now = at("2026-12-25T12:00:00Z");
+    world.policy_mut().suspend = false;
+    world.settle();
+    world.end_task(report(Verdict::Committed));
+    let decision = world.settle();
+    assert!(world.observed.runs.is_empty(), "no run at a surprising hour");
+    assert_eq!(decision.wake_at, Some(at("2026-12-26T02:00:00Z")));
+}
+
+#[test]
+fn a_changed_schedule_counts_from_now() {
+    let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
+    world.now = at("2026-11-24T23:00:00Z");
+    let schedule = Schedule::parse("0 22 * * *", "UTC", &policy().instance, &policy().name).unwrap();
+    world.policy_mut().schedule = schedule;
+    world.settle();
+    assert!(world.observed.runs.is_empty());
+    assert_eq!(world.status().next_run_time, Some(at("2026-11-25T22:00:00Z")));
+}
+
+#[test]
+fn clock_set_back_and_clock_far_ahead() {
+    let mut world = running();
+    world.end_task(report(Verdict::Committed));
+    world.settle();
+    world.go_to("2026-11-25T01:30:00Z");
+    world.go_to("2026-11-25T02:00:00Z");
+    assert_eq!(world.outcomes().len(), 1, "nothing is due until it catches up");
+    world.go_to("2026-11-20T12:00:00Z");
+    let ready = world.status().condition(ConditionType::Ready).unwrap();
+    assert_eq!((ready.status, ready.reason.as_str()), (Truth::False, "ClockSkew"));
+    world.go_to("2026-11-21T02:00:00Z");
+    assert!(world.run(Slot::scheduled(at("2026-11-21T02:00:00Z"))).is_some(), "ignored and not obeyed");
+}
+
+#[test]
+fn status_wiped() {
+    let mut world = running();
+    world.end_task(report(Verdict::Committed));
+    world.settle();
+    world.observed.status = None;
+    world.settle();
+    assert_eq!(world.outcomes(), ["20261125T020000Z Succeeded Succeeded"]);
+    assert_eq!(world.observed.runs.len(), 1, "the slot is not run again");
+}
+
+#[test]
+fn restores_and_runs_exclude_each_other() {
+    let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
+    let restore = |active| Restore {
+        id: "r1".to_owned(),
+        started_at: at("2026-11-25T01:00:00Z"),
+        active,
+        message: "nightly-20261124T020000Z".to_owned(),
+    };
+    world.observed.restores = vec![restore(true)];
+    world.go_to("2026-11-25T02:00:00Z");
+    assert_eq!(waits(&world), [WaitingReason::RestoreActive]);
+    world.observed.restores = vec![restore(false)];
+    world.ask("a", RUN);
+    world.settle();
+    assert!(matches!(&world.answers["a"], Answer::Refused(m) if m.contains("did not finish")));
+    let ready = world.status().condition(ConditionType::Ready).unwrap();
+    assert_eq!((ready.status, ready.reason.as_str()), (Truth::False, "RestoreIncomplete"));
+    world.observed.restores.clear();
+    world.settle();
+    assert_eq!(world.observed.runs.len(), 1, "the held slot runs");
+}
+
+#[test]
+fn a_source_that_failed_for_good_leaves_a_partial_snapshot() {
+    let mut world = running();
+    let mut failed = report(Verdict::Permanent);
+    failed.sources = vec![source("mongodb")];
+    world.end_task(failed);
+    world.settle();
+    assert_eq!(world.observed.tasks.last().unwrap().name.step, StepName::finish());
+    let mut finished = report(Verdict::Committed);
+    finished.snapshot = Some(crate::domain::snapshot::SnapshotSummary {
+        name: "nightly-20261125T020000Z".parse().unwrap(),
+        instance: "production".parse().unwrap(),
+        committed_at: world.now,
+        complete: false,
+        sources: vec![source("mongodb")],
+        missing: vec!["homes".parse().unwrap()],
+    });
+    world.end_task(finished);
+    world.settle();
+    assert_eq!(world.outcomes(), ["20261125T020000Z Partial Broken"]);
+    let status = world.status();
+    assert!(status.last_success.is_none(), "does not count for freshness");
+    let message = status.message.as_deref().unwrap();
+    assert!(message.contains("without homes: it broke"), "{message}");
+}
+
+#[test]
+fn sources_on_several_nodes_are_stored_step_by_step_and_an_optional_one_may_fail() {
+    let mut spec = policy();
+    spec.volumes = vec![volume("homes", false), volume("scratch", true), volume("more", false)];
+    let node = |name: &str| match name {
+        "mongodb" => None,
+        "scratch" => Some("b".to_owned()),
+        _ => Some("a".to_owned()),
+    };
+    let plan = steps(&spec, |s| node(s.name().as_str()));
+    insta::assert_yaml_snapshot!(
+        "steps",
+        plan.iter()
+            .map(|s| (s.name.to_string(), s.sources.iter().map(|s| s.name().to_string()).collect::<Vec<_>>()))
+            .collect::<Vec<_>>()
+    );
+
+    let mut world = World::new(spec.clone(), "2026-11-24T12:00:00Z");
+    let nodes = spec.sources().iter().filter_map(|s| Some((s.name(), node(s.name().as_str())?))).collect();
+    world.observed.nodes = nodes;
+    world.go_to("2026-11-25T02:00:00Z");
+    for verdict in [Verdict::Committed, Verdict::Committed, Verdict::Permanent, Verdict::Committed] {
+        world.pass_time(600);
+        world.end_task(report(verdict));
+        world.settle();
+    }
+    assert_eq!(world.outcomes(), ["20261125T020000Z Succeeded Succeeded"]);
+}
+
+#[test]
+fn one_bad_night_is_no_alarm_two_are() {
+    let mut world = running();
+    world.now = at("2026-11-25T02:20:00Z");
+    world.end_task(report(Verdict::Committed));
+    world.settle();
+    assert_eq!(world.status().fresh_until_time, Some(at("2026-11-27T03:00:00Z")));
+    world.load.active = world.load.caps.total;
+    world.go_to("2026-11-27T02:59:00Z");
+    assert!(world.status().is(ConditionType::Fresh));
+    world.go_to("2026-11-27T03:00:00Z");
+    assert_eq!(world.status().condition(ConditionType::Fresh).unwrap().status, Truth::False);
+}
+
+#[test]
+fn a_policy_that_never_ran_is_stale_in_the_end() {
+    let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
+    world.load.active = world.load.caps.total;
+    world.go_to("2026-11-24T12:00:01Z");
+    assert_eq!(world.status().fresh_until_time, Some(at("2026-11-26T03:00:00Z")));
+    world.go_to("2026-11-26T03:00:00Z");
+    assert_eq!(world.status().condition(ConditionType::Fresh).unwrap().status, Truth::False);
+}
+
+#[test]
+fn old_records_are_forgotten_once_the_status_tells_of_them() {
+    let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
+    for day in 25..=30 {
+        world.go_to(&format!("2026-11-{day}T02:00:00Z"));
+        world.end_task(report(if day == 25 { Verdict::Permanent } else { Verdict::Committed }));
+        world.settle();
+    }
+    let kept: Vec<String> = world.observed.runs.iter().map(|r| r.value.slot.day()).collect();
+    assert_eq!(kept, ["20261125", "20261128", "20261129", "20261130"], "the last three and the last bad one");
+    assert_eq!(world.status().history.len(), 6);
+    assert!(world.decide().is_idle());
+}
+
+#[test]
+fn a_preflight_for_each_new_specification() {
+    let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
+    world.policy_mut().retention.keep_last = 3;
+    world.settle();
+    assert_eq!(world.observed.tasks.len(), 1);
+    world.end_task(report(Verdict::Credentials));
+    world.settle();
+    assert!(world.observed.tasks.is_empty());
+    let status = world.status();
+    assert_eq!(status.condition(ConditionType::CredentialsValid).unwrap().status, Truth::False);
+    assert_eq!(status.message.as_deref(), Some("it broke; mend it"));
+}
+
+#[test]
+fn held_and_restore_tested_snapshots_are_kept_from_pruning() {
+    let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
+    world.observed.holds = vec!["nightly-20260101T020000Z".parse().unwrap()];
+    world.observed.drill = Some(Drill {
+        snapshot: "nightly-20261001T020000Z".parse().unwrap(),
+        at: at("2026-10-02T00:00:00Z"),
+        passed: true,
+        message: "41 collections, 7 files equal".to_owned(),
+        last_passed: Some("nightly-20261001T020000Z".parse().unwrap()),
+    });
+    world.go_to("2026-11-25T02:00:00Z");
+    assert_eq!(world.observed.runs[0].value.plan.keep.len(), 2);
+    assert!(world.status().is(ConditionType::RestoreTested));
+}
+
+/// What can happen between two looks of the controller.
+#[derive(Debug, Clone)]
+enum Accident {
+    Time(i64),
+    End(Verdict),
+    Kill,
+    Vanish,
+    Ask(bool),
+    Cancel,
+    /// The controller dies after so many actions of its next decision.
+    Death(usize),
+    WipeWaiting(bool),
+}
+
+fn accident() -> impl Strategy<Value = Accident> {
+    prop_oneof![
+        4 => (1i64..36 * 3600).prop_map(Accident::Time),
+        3 => Just(Accident::End(Verdict::Committed)),
+        2 => Just(Accident::End(Verdict::Temporary)),
+        1 => Just(Accident::End(Verdict::Permanent)),
+        1 => Just(Accident::Kill),
+        1 => Just(Accident::Vanish),
+        1 => any::<bool>().prop_map(Accident::Ask),
+        1 => Just(Accident::Cancel),
+        2 => (0usize..4).prop_map(Accident::Death),
+        1 => any::<bool>().prop_map(Accident::WipeWaiting),
+    ]
+}
+
+fn happen(world: &mut World, accident: &Accident, n: usize) {
+    let live = world.observed.tasks.last().is_some_and(|t| matches!(t.state, TaskState::Running { .. }));
+    match accident {
+        Accident::Time(seconds) => world.pass_time(*seconds),
+        Accident::End(verdict) if live => world.end_task(report(*verdict)),
+        Accident::Kill if live => world.kill_task(),
+        Accident::Vanish => world.observed.tasks.clear(),
+        Accident::Ask(wait_turn) => {
+            world.ask(&format!("r{n}"), Wish::Run { accept_shrink: false, wait_turn: *wait_turn });
+        }
+        Accident::Cancel => world.ask(&format!("c{n}"), Wish::Cancel { slot: None }),
+        Accident::Death(actions) => {
+            let decision = world.decide();
+            decision.actions.iter().take(*actions).for_each(|a| world.apply(a));
+        }
+        Accident::WipeWaiting(full) => world.load.active = if *full { world.load.caps.total } else { 0 },
+        Accident::End(_) | Accident::Kill => {}
+    }
+}
+
+fn check(world: &World, outcomes: &mut BTreeMap<Slot, Outcome>) -> Result<(), TestCaseError> {
+    let active = world.observed.runs.iter().filter(|r| r.value.state.end.is_none()).count();
+    prop_assert!(active <= 1, "two active runs");
+    let live = world.observed.tasks.iter().filter(|t| !matches!(t.state, TaskState::Ended { .. })).count();
+    prop_assert!(live <= 1, "two live tasks: {:?}", world.observed.tasks);
+    for told in &world.status().history {
+        let first = *outcomes.entry(told.slot).or_insert(told.outcome);
+        prop_assert_eq!(first, told.outcome, "the outcome of {} changed", told.slot);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn a_month_of_accidents(accidents in prop::collection::vec(accident(), 60)) {
+        let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
+        let since = world.now;
+        let mut outcomes = BTreeMap::new();
+        for (n, accident) in accidents.iter().enumerate() {
+            happen(&mut world, accident, n);
+            if !matches!(accident, Accident::Death(_)) {
+                world.settle();
+                check(&world, &mut outcomes)?;
+            }
+        }
+        // All is well again: everything ends, and then there is silence.
+        world.load.active = 0;
+        for seconds in [400; 20].into_iter().chain([0; 10]) {
+            world.pass_time(seconds);
+            world.settle();
+            check(&world, &mut outcomes)?;
+            if world.observed.tasks.iter().any(|t| matches!(t.state, TaskState::Running { .. })) {
+                world.end_task(report(Verdict::Committed));
+            }
+        }
+        prop_assert!(world.observed.runs.iter().all(|r| r.value.state.end.is_some()));
+        prop_assert!(world.decide().is_idle(), "{:?}", world.decide());
+        let schedule = policy().schedule;
+        let slots = std::iter::successors(schedule.next_after(since), |t| schedule.next_after(*t));
+        for time in slots.take_while(|t| *t <= world.now) {
+            prop_assert!(outcomes.contains_key(&Slot::scheduled(time)), "{time} has no outcome");
+        }
+        let requested = |r: &Request| r.id.clone();
+        prop_assert!(world.observed.requests.is_empty(), "{:?}", world.observed.requests.iter().map(requested).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn times_at_the_end_of_time_do_not_overflow() {
+    assert_eq!(after(Timestamp::MAX, Duration::MAX), Timestamp::MAX);
+}
