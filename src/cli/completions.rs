@@ -13,13 +13,13 @@ pub struct Args {
     shell: clap_complete::Shell,
 }
 
-/// Prints the script.
+/// Prints the script for `command`, the whole command line.
 ///
 /// # Errors
 /// A closed output.
-pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
+pub fn run(args: &Args, mut command: clap::Command, out: &mut Output) -> Result<Exit, Problem> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut super::command(), "backstay", &mut script);
+    clap_complete::generate(args.shell, &mut command, "backstay", &mut script);
     out.bytes(&script)?;
     Ok(Exit::Ok)
 }

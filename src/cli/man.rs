@@ -15,12 +15,12 @@ pub struct Args {
     directory: Option<PathBuf>,
 }
 
-/// Prints or writes the pages.
+/// Prints or writes the pages of `command`, the whole command line.
 ///
 /// # Errors
 /// A directory that cannot be written, a closed output.
-pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
-    let pages = pages(super::command())?;
+pub fn run(args: &Args, command: clap::Command, out: &mut Output) -> Result<Exit, Problem> {
+    let pages = pages(command)?;
     let Some(directory) = &args.directory else {
         out.bytes(&pages[0].1)?;
         return Ok(Exit::Ok);

@@ -9,6 +9,7 @@ pub mod output;
 pub mod place;
 pub mod problem;
 pub mod runtime;
+pub mod style;
 pub mod table;
 
 mod completions;
@@ -42,8 +43,8 @@ enum Command {
 impl Command {
     fn run(&self, out: &mut Output) -> Result<Exit, Problem> {
         match self {
-            Self::Completions(args) => completions::run(args, out),
-            Self::Man(args) => man::run(args, out),
+            Self::Completions(args) => completions::run(args, command(), out),
+            Self::Man(args) => man::run(args, command(), out),
         }
     }
 

@@ -1,9 +1,8 @@
 //! The one place that prints: results on stdout, everything else on stderr.
 
-use crate::cli::{problem::Problem, table::Table};
+use crate::cli::{problem::Problem, style::Style, table::Table};
 use serde::Serialize;
 use std::{
-    borrow::Cow,
     fmt::Write as _,
     io::{self, IsTerminal, Write},
 };
@@ -28,38 +27,6 @@ pub struct OutputArgs {
     /// How to print the result
     #[arg(short = 'o', long = "output", value_name = "FORMAT", value_enum, default_value_t)]
     pub format: Format,
-}
-
-/// How a word stands out on a terminal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Style {
-    /// As it is.
-    Plain,
-    /// A heading.
-    Bold,
-    /// Of little weight.
-    Dim,
-    /// Good.
-    Green,
-    /// Take note.
-    Yellow,
-    /// Bad.
-    Red,
-}
-
-impl Style {
-    /// `text` in this style when `color` is on.
-    pub fn paint(self, text: &str, color: bool) -> Cow<'_, str> {
-        let code = match self {
-            Self::Plain => return Cow::Borrowed(text),
-            Self::Bold => "1",
-            Self::Dim => "2",
-            Self::Green => "32",
-            Self::Yellow => "33",
-            Self::Red => "31",
-        };
-        if color { Cow::Owned(format!("\x1b[{code}m{text}\x1b[0m")) } else { Cow::Borrowed(text) }
-    }
 }
 
 /// Where results go.

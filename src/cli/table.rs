@@ -1,6 +1,6 @@
 //! Columns for a person.
 
-use crate::cli::output::Style;
+use crate::cli::style::Style;
 
 /// One cell.
 #[derive(Debug, Clone)]

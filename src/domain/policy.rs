@@ -6,6 +6,7 @@ use crate::domain::{
     retention::Retention,
     schedule::Schedule,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -192,19 +193,19 @@ impl From<NamespacePattern> for String {
 }
 
 /// Whether the dump carries the oplog that makes it a point in time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OplogMode {
     /// Where the topology allows it; the class that was reached is recorded.
     #[default]
     Auto,
     /// Fail without it.
     Required,
-    /// Never.
-    Off,
+    /// Never. Not called `Off`: YAML 1.1, which Kubernetes reads, takes that for a boolean.
+    Never,
 }
 
 /// Which member of a replica set is read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum MemberPreference {
     /// A healthy secondary that is not behind, else the primary.
     #[default]
