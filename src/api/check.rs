@@ -37,6 +37,9 @@ impl Check<'_> {
             ("array", Value::List(items)) => self.list(items, schema, at),
             ("string", Value::Text(text)) => self.text(text, schema, at),
             ("integer", Value::Integer(number)) => self.integer(*number, schema, at),
+            ("string", _) if schema["enum"].is_array() => {
+                self.wrong(at, format!("is {}; write one of {}", node.kind(), allowed(schema).join(", ")));
+            }
             (expected, _) => self.wrong(at, mismatch(expected, node)),
         }
     }
@@ -108,8 +111,8 @@ impl Check<'_> {
     }
 
     fn text(&mut self, text: &str, schema: &Schema, at: &str) {
-        if let Some(allowed) = schema["enum"].as_array() {
-            let allowed: Vec<&str> = allowed.iter().filter_map(Schema::as_str).collect();
+        if schema["enum"].is_array() {
+            let allowed = allowed(schema);
             if !allowed.contains(&text) {
                 let hint = nearest(text, allowed.iter().copied())
                     .map(|name| format!("; did you mean {name}?"))
@@ -137,6 +140,10 @@ impl Check<'_> {
             self.wrong(at, format!("{number} is outside {least} to {most}"));
         }
     }
+}
+
+fn allowed(schema: &Schema) -> Vec<&str> {
+    schema["enum"].as_array().into_iter().flatten().filter_map(Schema::as_str).collect()
 }
 
 /// Why a value of another kind cannot be meant, and how to write it where that is only a matter of quotes.

@@ -85,14 +85,29 @@ impl Document {
     /// # Errors
     /// Everything that is wrong with its form.
     pub fn spec<T: DeserializeOwned>(&self, defaults: &Defaults) -> Result<T, Vec<Located>> {
-        let whole = merge(&self.spec, &defaults.0);
-        let errors = check(&whole, self.kind.spec_schema(), "");
-        if !errors.is_empty() {
-            return Err(self.locate(errors));
+        match self.readable_spec(defaults) {
+            (Some(spec), errors) if errors.is_empty() => Ok(spec),
+            (_, errors) => Err(self.locate(errors)),
         }
-        // The check has left nothing to complain of; should it have missed something, that is told all the same.
-        serde_json::from_value(whole.to_json())
-            .map_err(|error| self.locate(vec![Invalid::new(error.to_string())]))
+    }
+
+    /// What can be read of the specification, with `defaults` below it, and everything that is wrong with its form. What
+    /// is wrong is left out, so that the rest can be looked at too; nothing, where that leaves no specification.
+    pub fn readable_spec<T: DeserializeOwned>(&self, defaults: &Defaults) -> (Option<T>, Vec<Invalid>) {
+        let mut tree = merge(&self.spec, &defaults.0);
+        let mut errors = check(&tree, self.kind.spec_schema(), "");
+        for error in &errors {
+            tree.remove(&error.field);
+        }
+        match serde_json::from_value(tree.to_json()) {
+            Ok(spec) => (Some(spec), errors),
+            Err(error) if errors.is_empty() => {
+                // The check has left nothing to complain of; should it have missed something, that is told all the same.
+                errors.push(Invalid::new(error.to_string()));
+                (None, errors)
+            }
+            Err(_) => (None, errors),
+        }
     }
 
     /// Adds to each error the line on which its field stands, or the document begins.

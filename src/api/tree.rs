@@ -118,6 +118,39 @@ impl Node {
         line
     }
 
+    /// Takes `field` out, if it is there; for an item of a list that has no name the whole list, since the numbers of the
+    /// items after it must not change.
+    pub fn remove(&mut self, field: &str) {
+        let path: Vec<&str> = steps(field).collect();
+        let numbered = path.iter().position(|step| {
+            step.strip_prefix('[').is_some_and(|label| label.trim_end_matches(']').parse::<usize>().is_ok())
+        });
+        let path = &path[..numbered.unwrap_or(path.len())];
+        if let [above @ .., last] = path
+            && let Some(node) = above.iter().try_fold(self, |node, step| node.below_mut(step))
+        {
+            match &mut node.value {
+                Value::List(items) => items.retain(|item| item.item_label(usize::MAX) != *last),
+                Value::Map(entries) => entries.retain(|entry| entry.key != *last),
+                _ => {}
+            }
+        }
+    }
+
+    fn below_mut(&mut self, step: &str) -> Option<&mut Self> {
+        match &mut self.value {
+            Value::List(items) => {
+                let index =
+                    items.iter().enumerate().position(|(index, item)| item.item_label(index) == step)?;
+                items.get_mut(index)
+            }
+            Value::Map(entries) => {
+                entries.iter_mut().find(|entry| entry.key == step).map(|entry| &mut entry.node)
+            }
+            _ => None,
+        }
+    }
+
     /// The value as JSON; what JSON cannot hold becomes null.
     pub fn to_json(&self) -> serde_json::Value {
         match &self.value {

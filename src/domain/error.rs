@@ -33,6 +33,7 @@ impl Invalid {
     pub fn at(mut self, field: &str) -> Self {
         self.field = match (field, self.field.as_str()) {
             (outer, "") => outer.to_owned(),
+            ("", inner) => inner.to_owned(),
             (outer, inner) if inner.starts_with('[') => format!("{outer}{inner}"),
             (outer, inner) => format!("{outer}.{inner}"),
         };

@@ -15,6 +15,7 @@ mod spec;
 mod summary;
 pub mod task_spec;
 mod upkeep;
+pub mod validate;
 mod wishes;
 
 #[cfg(test)]

@@ -1,0 +1,252 @@
+//! From documents to policies that can be carried out, or to everything that is wrong with them, at once.
+//!
+//! ```text
+//! text → documents → typed specification (crate::api) → unsupported · destination · sources · settings → Policy
+//! ```
+//!
+//! What this version cannot do is refused, never ignored.
+
+mod destination;
+mod mongo_uri;
+mod settings;
+mod sources;
+mod unsupported;
+
+use crate::{
+    api::{
+        document::{self, Defaults, Document, Rejected},
+        policy::BackupPolicySpec,
+        schema::Kind,
+        yaml::Located,
+    },
+    domain::{
+        error::{AtField as _, Invalid},
+        names::{InstanceName, PolicyName},
+        policy::Policy,
+        schedule::Schedule,
+    },
+};
+use std::{collections::BTreeMap, time::Duration};
+
+/// What runs the tasks: some ways to name a volume or a secret exist only there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Orchestrator {
+    /// This host alone.
+    Local,
+    /// Docker Swarm.
+    Swarm,
+    /// Kubernetes.
+    Kubernetes,
+}
+
+/// What is known before a policy is read.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// What runs the tasks.
+    pub orchestrator: Orchestrator,
+    /// The controller's partial policy below every policy.
+    pub defaults: Defaults,
+}
+
+/// One policy of a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// Its name as written, where it could be read.
+    pub name: Option<String>,
+    /// Line on which its document begins.
+    pub line: u64,
+    /// The policy, or everything that is wrong with it.
+    pub policy: Result<Policy, Vec<Located>>,
+}
+
+/// The policies of a text, each by itself: one that is wrong spoils no other.
+///
+/// # Errors
+/// A text that is no YAML at all.
+pub fn load(text: &str, facts: &Facts) -> Result<Vec<Loaded>, Located> {
+    let loaded = |document: Result<Document, Rejected>| match document {
+        Ok(document) => Loaded {
+            name: Some(document.name.clone()),
+            line: document.line,
+            policy: policy(&document, facts),
+        },
+        Err(Rejected { name, errors }) => {
+            Loaded { name, line: errors.first().map_or(0, |error| error.line), policy: Err(errors) }
+        }
+    };
+    Ok(document::read(text)?.into_iter().map(loaded).collect())
+}
+
+/// The policy that a document declares.
+///
+/// # Errors
+/// Everything that is wrong with it, each with its line.
+pub fn policy(document: &Document, facts: &Facts) -> Result<Policy, Vec<Located>> {
+    if document.kind != Kind::BackupPolicy {
+        let kind = document.kind.as_str();
+        let message =
+            format!("{kind} is no policy; a {kind} is given to the command line, not declared here");
+        let error = Invalid { field: "kind".to_owned(), message };
+        return Err(vec![Located { line: document.line, error }]);
+    }
+    let (spec, mut errors) = document.readable_spec::<BackupPolicySpec>(&facts.defaults);
+    let place = Place { orchestrator: facts.orchestrator, namespace: document.namespace.as_deref() };
+    let more = match spec.map(|spec| validate(&document.name, &spec, place)) {
+        Some(Ok(policy)) if errors.is_empty() => return Ok(policy),
+        Some(Err(more)) => more,
+        _ => Vec::new(),
+    };
+    // What follows from a field that could not be read is no error of its own.
+    let told = errors.iter().map(|error| error.field.clone()).collect::<Vec<_>>();
+    let related = |error: &Invalid| {
+        told.iter().any(|field| field.starts_with(&error.field) || error.field.starts_with(field.as_str()))
+    };
+    errors.extend(more.into_iter().filter(|error| !related(error)));
+    Err(document.locate(errors))
+}
+
+/// Refuses every policy that has the same name, instance and destination as another: they would write into one place.
+pub fn refuse_twins<'a>(policies: impl IntoIterator<Item = &'a mut Loaded>) {
+    let mut by_place: BTreeMap<String, Vec<&mut Loaded>> = BTreeMap::new();
+    for loaded in policies {
+        if let Ok(policy) = &loaded.policy {
+            let place = format!(
+                "{}:{}",
+                policy.destination.remote,
+                policy.destination.instance_path(&policy.instance)
+            );
+            by_place.entry(format!("{}\0{place}", policy.name)).or_default().push(loaded);
+        }
+    }
+    for (key, twins) in by_place.into_iter().filter(|(_, twins)| twins.len() > 1) {
+        let place = key.split('\0').nth(1).unwrap_or_default();
+        for twin in twins {
+            let message = format!(
+                "another policy has this name and keeps its backups in {place} too; rename one of them"
+            );
+            let error = Invalid { field: "metadata.name".to_owned(), message };
+            twin.policy = Err(vec![Located { line: twin.line, error }]);
+        }
+    }
+}
+
+/// Where a policy is declared.
+#[derive(Debug, Clone, Copy)]
+struct Place<'a> {
+    orchestrator: Orchestrator,
+    namespace: Option<&'a str>,
+}
+
+/// Collects what is wrong while the rest goes on.
+#[derive(Debug, Default)]
+struct Errors(Vec<Invalid>);
+
+impl Errors {
+    fn add(&mut self, field: &str, message: impl Into<String>) {
+        self.0.push(Invalid { field: field.to_owned(), message: message.into() });
+    }
+
+    /// The value, or its error below `field`.
+    fn keep<T>(&mut self, field: &str, result: Result<T, Invalid>) -> Option<T> {
+        result.at(field).map_err(|error| self.0.push(error)).ok()
+    }
+}
+
+/// A specification to a policy. Every part is looked at, whatever the others say.
+fn validate(name: &str, spec: &BackupPolicySpec, place: Place<'_>) -> Result<Policy, Vec<Invalid>> {
+    let mut errors = Errors::default();
+    unsupported::refuse(spec, place.orchestrator, &mut errors);
+    let name = errors.keep("metadata.name", name.parse::<PolicyName>());
+    let instance = instance(spec, place, &mut errors);
+    let schedule = schedule(spec, name.as_ref(), instance.as_ref(), &mut errors);
+    let mongodb = spec.mongodb.as_ref().map(|spec| sources::mongodb(spec, place.orchestrator, &mut errors));
+    let volumes = sources::volumes(&spec.volumes, place.orchestrator, &mut errors);
+    if mongodb.is_none() && spec.volumes.is_empty() {
+        errors.add("", "the policy backs up nothing; give mongodb, volumes or both");
+    }
+    let task = settings::task(spec.task.as_ref(), &mut errors);
+    let destination =
+        destination::location(&spec.destination, place.orchestrator, "destination", &mut errors);
+    if let (Some(destination), Some(task)) = (&destination, &task) {
+        settings::parts_fit(destination, task, &mut errors);
+    }
+    let retention = settings::retention(spec.retention.as_ref(), &mut errors);
+    let whole = (name, instance, schedule, mongodb.transpose_inner(), destination, task, retention);
+    let (
+        Some(name),
+        Some(instance),
+        Some(schedule),
+        Some(mongodb),
+        Some(destination),
+        Some(task),
+        Some(retention),
+    ) = whole
+    else {
+        return Err(errors.0);
+    };
+    if !errors.0.is_empty() {
+        return Err(errors.0);
+    }
+    Ok(Policy {
+        name,
+        instance,
+        schedule,
+        starting_deadline: spec.starting_deadline_seconds.and_then(seconds),
+        suspend: spec.suspend.unwrap_or(false),
+        mongodb,
+        volumes,
+        destination,
+        take_over: spec.destination.take_over.unwrap_or(false),
+        retention,
+        guards: settings::guards(spec.guards.as_ref()),
+        fresh_within: spec.fresh_within_seconds.and_then(seconds),
+        task,
+    })
+}
+
+/// An absent source is fine, one that is wrong is not.
+trait TransposeInner<T> {
+    fn transpose_inner(self) -> Option<Option<T>>;
+}
+
+impl<T> TransposeInner<T> for Option<Option<T>> {
+    fn transpose_inner(self) -> Option<Option<T>> {
+        match self {
+            None => Some(None),
+            Some(None) => None,
+            Some(some) => Some(some),
+        }
+    }
+}
+
+fn instance(spec: &BackupPolicySpec, place: Place<'_>, errors: &mut Errors) -> Option<InstanceName> {
+    match spec.instance.as_deref().or(place.namespace) {
+        Some(text) => errors.keep("instance", text.parse()),
+        None => {
+            errors.add("instance", "is missing: write whose data this is, such as production");
+            None
+        }
+    }
+}
+
+fn schedule(
+    spec: &BackupPolicySpec,
+    name: Option<&PolicyName>,
+    instance: Option<&InstanceName>,
+    errors: &mut Errors,
+) -> Option<Schedule> {
+    let expression = spec.schedule.as_deref().unwrap_or(Schedule::DEFAULT);
+    let zone = spec.time_zone.as_deref().unwrap_or(Schedule::DEFAULT_ZONE);
+    // With a wrong name the hash does not matter; the expression is looked at all the same.
+    let (stand_in, nobody) = ("unknown".parse().ok()?, "unknown".parse().ok()?);
+    let (instance, name) = (instance.unwrap_or(&stand_in), name.unwrap_or(&nobody));
+    errors.keep("", Schedule::parse(expression, zone, instance, name))
+}
+
+/// A number of seconds that the schema has bounded.
+fn seconds(number: i64) -> Option<Duration> {
+    u64::try_from(number).ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests;

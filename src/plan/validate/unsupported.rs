@@ -1,0 +1,63 @@
+//! What this version does not carry out, or what has no meaning here: refused, so that nothing is silently less than what was
+//! asked.
+
+use super::{Errors, Orchestrator};
+use crate::api::{
+    policy::BackupPolicySpec,
+    task::{ResourcesSpec, TaskSettingsSpec},
+};
+
+/// Adds an error for every such field that is set.
+pub(super) fn refuse(spec: &BackupPolicySpec, orchestrator: Orchestrator, errors: &mut Errors) {
+    let later = [
+        ("encryption", spec.encryption.is_some()),
+        ("verify", spec.verify.is_some()),
+        ("restoreFrom", spec.restore_from.is_some()),
+        ("notify", !spec.notify.is_empty()),
+    ];
+    for (field, _) in later.into_iter().filter(|(_, set)| *set) {
+        errors.add(field, "is not carried out yet by this version; leave it out");
+    }
+    if let (Orchestrator::Local, Some(task)) = (orchestrator, &spec.task) {
+        local_task(task, errors);
+    }
+}
+
+/// On a host alone there is no one to place tasks or to hold them to limits.
+fn local_task(task: &TaskSettingsSpec, errors: &mut Errors) {
+    let TaskSettingsSpec {
+        resources,
+        timeout_seconds: _,
+        pending_seconds: _,
+        retries: _,
+        node_selector,
+        networks,
+        security_context,
+        priority_class_name,
+        tolerations,
+        service_account_name,
+        image_pull_secrets,
+    } = task;
+    let elsewhere = [
+        ("nodeSelector", "Swarm and Kubernetes", !node_selector.is_empty()),
+        ("networks", "Swarm", !networks.is_empty()),
+        ("securityContext", "Kubernetes", security_context.is_some()),
+        ("priorityClassName", "Kubernetes", priority_class_name.is_some()),
+        ("tolerations", "Kubernetes", !tolerations.is_empty()),
+        ("serviceAccountName", "Kubernetes", service_account_name.is_some()),
+        ("imagePullSecrets", "Kubernetes", !image_pull_secrets.is_empty()),
+    ];
+    for (field, place, _) in elsewhere.into_iter().filter(|(_, _, set)| *set) {
+        errors.add(&format!("task.{field}"), format!("is for {place}; on a host alone leave it out"));
+    }
+    let Some(ResourcesSpec { requests, limits }) = resources else { return };
+    if !requests.is_empty() {
+        errors.add("task.resources.requests", "is for Swarm and Kubernetes; on a host alone leave it out");
+    }
+    for name in limits.keys().filter(|name| *name != "memory") {
+        errors.add(
+            &format!("task.resources.limits.{name}"),
+            "is for Swarm and Kubernetes; on a host alone only memory can be limited",
+        );
+    }
+}
