@@ -58,6 +58,8 @@ pub struct Parser {
     verbatim: bool,
     /// Bytes taken.
     offset: u64,
+    /// Documents taken, of all namespaces.
+    documents: u64,
     state: State,
     /// The beginning of an item that must be seen whole.
     held: Vec<u8>,
@@ -80,6 +82,7 @@ impl Parser {
             verbatim: filter.is_everything(),
             filter,
             offset: 0,
+            documents: 0,
             state: State::Magic,
             held: Vec::new(),
             spaces: Vec::new(),
@@ -101,13 +104,23 @@ impl Parser {
         let mut rest = chunk;
         while !rest.is_empty() {
             let used = match self.state {
-                State::Documents => self.documents(rest, sink)?,
+                State::Documents => self.stream(rest, sink)?,
                 _ => self.item(rest, sink)?,
             };
             self.offset += used as u64;
             rest = &rest[used..];
         }
         if self.verbatim { sink(chunk).map_err(FeedError::Sink) } else { Ok(()) }
+    }
+
+    /// Bytes taken so far.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Documents taken so far, those of the oplog included.
+    pub fn documents(&self) -> u64 {
+        self.documents
     }
 
     /// Says whether the archive ended where it may.
@@ -300,9 +313,12 @@ impl Parser {
     }
 
     /// Takes documents, or pieces of one, as they lie in the chunk.
-    fn documents(&mut self, rest: &[u8], sink: &mut Sink) -> Result<usize, FeedError> {
+    fn stream(&mut self, rest: &[u8], sink: &mut Sink) -> Result<usize, FeedError> {
         let length = if self.last_block { no_length } else { item_length };
-        let taken = self.spaces[self.block].scan.take(rest, length);
+        let scan = &mut self.spaces[self.block].scan;
+        let before = scan.documents;
+        let taken = scan.take(rest, length);
+        self.documents += scan.documents - before;
         let (used, ended) =
             taken.map_err(|(at, problem)| self.broken(self.offset.saturating_add_signed(at), problem))?;
         self.emit_if_kept(&rest[..used], sink)?;
@@ -318,6 +334,7 @@ impl Parser {
         }
         let entry = self.document(item, at)?;
         self.spaces[self.block].scan.whole(item);
+        self.documents += 1;
         let ts = oplog::timestamp(entry).map_err(|p| self.broken(at, p))?;
         let now = (ts.time, ts.increment);
         let seen = self.oplog.get_or_insert(Oplog { first: now, last: now, entries: 0 });

@@ -4,5 +4,6 @@ pub mod catalog;
 pub mod compare;
 pub mod connection;
 pub mod failure;
+pub mod member;
 pub mod scratch;
 pub mod tool;
