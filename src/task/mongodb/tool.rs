@@ -98,7 +98,8 @@ pub struct Tool {
     name: &'static str,
     child: Child,
     group: Option<Pid>,
-    log: JoinHandle<()>,
+    /// Reads standard error; gone once its end was seen.
+    log: Option<JoinHandle<()>>,
     said: Arc<Said>,
 }
 
@@ -138,7 +139,7 @@ impl Tool {
                 }
             }
         });
-        Ok(Self { name, child, group, log, said })
+        Ok(Self { name, child, group, log: Some(log), said })
     }
 
     /// The tool's name.
@@ -153,8 +154,10 @@ impl Tool {
     pub async fn end(&mut self) -> Result<ExitStatus, Failure> {
         let status = self.child.wait().await;
         self.group = None;
-        // A grandchild could keep the pipe open; the tools have none, so this is only a guard.
-        let _ = tokio::time::timeout(Duration::from_secs(5), &mut self.log).await;
+        if let Some(log) = self.log.take() {
+            // A grandchild could keep the pipe open; the tools have none, so this is only a guard.
+            let _ = tokio::time::timeout(Duration::from_secs(5), log).await;
+        }
         status.map_err(|e| Failure::temporary("NoChild", format!("waiting for {}: {e}", self.name)))
     }
 
@@ -306,9 +309,10 @@ mod tests {
         assert_eq!(failure.reason, "ToolMissing");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn whoever_stands_still_is_blamed() {
-        let tools = Tools { stall: Duration::from_secs(10), ..Tools::default() };
+        let milliseconds = Duration::from_millis;
+        let tools = Tools { stall: milliseconds(30), store_stall: milliseconds(90), ..Tools::default() };
         let flow = Flow::default();
         assert_eq!(flow.stalled(&tools).await, Stalled::Tool);
         flow.ours(true);
