@@ -4,13 +4,15 @@
 //!
 //! - names and link targets are raw bytes: in the ustar header up to 100 bytes, else as pax records, which are read by
 //!   their length, so that a newline is a character like any other, and declared binary unless they are ASCII;
-//! - `mtime` to the nanosecond, sizes without a limit, extended attributes as `SCHILY.xattr.*` (ACLs among them);
+//! - `mtime` to the nanosecond, sizes without a limit, extended attributes as `SCHILY.xattr.*`, ACLs also as
+//!   `SCHILY.acl.*` text for the hands;
 //! - a sparse file is GNU's format 1.0: the payload is the map of the extents, then their bytes;
 //! - the archive ends with two zero blocks.
 //!
 //! [`writer`] makes headers, [`reader`] reads what it made and refuses everything else: foreign archives are not its
 //! business.
 
+mod acl;
 mod block;
 mod pax;
 pub mod reader;

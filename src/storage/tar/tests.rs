@@ -178,8 +178,28 @@ fn corpus(powers: &Powers) -> Vec<Stored> {
         }
         stored.0.xattrs = values.into();
         members.push(stored);
+        members.extend(access_lists());
     }
     members
+}
+
+/// A file and a directory with access control lists, one of them for what is made in it later.
+fn access_lists() -> [Stored; 2] {
+    let list = [
+        &[2, 0, 0, 0][..],
+        &[1, 0, 6, 0, 255, 255, 255, 255],
+        &[2, 0, 4, 0, 0xe9, 3, 0, 0],
+        &[4, 0, 4, 0, 255, 255, 255, 255],
+        &[16, 0, 4, 0, 255, 255, 255, 255],
+        &[32, 0, 0, 0, 255, 255, 255, 255],
+    ]
+    .concat();
+    let access = (b"system.posix_acl_access".to_vec(), list.clone());
+    let default = (b"system.posix_acl_default".to_vec(), list);
+    let mut listed = file(b"./listed", b"x");
+    listed.0.xattrs = vec![access.clone()].into();
+    let directory = member(MemberKind::Directory, b"./listed-directory/");
+    [listed, (Member { mode: 0o640, xattrs: vec![access, default].into(), ..directory }, Vec::new())]
 }
 
 fn sparse() -> Vec<Stored> {

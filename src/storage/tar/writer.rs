@@ -1,6 +1,6 @@
 //! Headers of members, appended to a buffer; the caller adds payload and padding.
 
-use super::{Member, MemberKind, block, pax, sparse};
+use super::{Member, MemberKind, acl, block, pax, sparse};
 
 /// The end of an archive: two zero blocks.
 pub const END: [u8; 2 * super::BLOCK] = [0; 2 * super::BLOCK];
@@ -84,6 +84,9 @@ impl HeaderWriter {
             self.keyword.clear();
             pax::xattr_keyword(&mut self.keyword, name);
             pax::record(records, &self.keyword, value);
+            if let Some((keyword, text)) = acl::keyword(name).zip(acl::text(value)) {
+                pax::record(records, keyword, text.as_bytes());
+            }
         }
     }
 }
