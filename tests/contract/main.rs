@@ -4,6 +4,7 @@
 mod support;
 
 mod architecture;
+mod child;
 mod harness;
 mod mongodb;
 mod rclone;

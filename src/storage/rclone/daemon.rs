@@ -51,7 +51,7 @@ impl Daemon {
         let (api_socket, object_socket) = (private.path().join("rc.sock"), private.path().join("d.sock"));
         let process =
             Process::start(&options.program, &config, &api_socket, options.bandwidth_limit.as_deref())
-                .map_err(|error| missing(&options.program, &error))?;
+                .map_err(|error| missing(&format!("{}: {error}", options.program.display())))?;
         let daemon = Self {
             api: client(&api_socket)?,
             objects: client(&object_socket)?,
@@ -208,6 +208,8 @@ impl Daemon {
             () = self.process.end() => {
                 let words = self.last_words();
                 let failure = match reason::of("starting rclone", &words) {
+                    // The words of `storage::child`, which is started in any case.
+                    _ if words.contains("(os error 2)") => missing(&words),
                     StoreError::Unavailable { .. } => Failure::permanent("RcloneFailed", format!("rclone ended at once: {words}")),
                     error => error.into(),
                 };
@@ -283,9 +285,9 @@ fn client(socket: &Path) -> Result<Client, Failure> {
         .map_err(|error| Failure::permanent("NoHttpClient", format!("no HTTP client can be made: {error}")))
 }
 
-fn missing(program: &Path, error: &io::Error) -> Failure {
-    let message = format!("{} cannot be started: {error}", program.display());
-    Failure::permanent("RcloneMissing", message).fix("install rclone 1.75 or later, on the PATH")
+fn missing(words: &str) -> Failure {
+    Failure::permanent("RcloneMissing", format!("rclone cannot be started: {words}"))
+        .fix("install rclone 1.75 or later, on the PATH")
 }
 
 /// The configuration to use: in place in a directory that may be written, since rclone must keep a token that it
