@@ -2,21 +2,20 @@
 
 use super::{
     job::Job,
+    member::{Found, Unreadable, explain, find, short},
     metadata::{Made, apply, drop_other_xattrs},
     place::{Slot, Trouble},
     report::FilesReport,
     root::Directories,
     spool::relative,
     stream::PackStream,
+    work::Handler,
 };
 use crate::{
-    domain::verdict::{Failure, Verdict},
+    domain::verdict::Failure,
     storage::{
         index::record::Record,
-        tar::{
-            Member, MemberKind,
-            reader::{TarError, TarReader},
-        },
+        tar::{Extent, reader::TarError},
     },
 };
 use rustix::{
@@ -24,7 +23,6 @@ use rustix::{
     fs::{FileType, Mode, OFlags, ftruncate, openat},
     io::Errno,
 };
-use std::ops::Range;
 
 /// Copied at once.
 const BUFFER: usize = 256 << 10;
@@ -39,6 +37,31 @@ pub struct Extractor<'a> {
     scratch: String,
     /// What was done so far.
     pub report: FilesReport,
+}
+
+impl Handler for Extractor<'_> {
+    fn stream(&mut self) -> &mut PackStream {
+        &mut self.stream
+    }
+
+    /// True when the file is there already with the recorded content. Its metadata is set then.
+    fn is_done(&mut self, record: &Record) -> bool {
+        // Whatever is wrong with what is there shows again when it is replaced.
+        let unchanged = self.job.existing.may_replace() && self.is_there(record).unwrap_or(false);
+        if unchanged {
+            self.report.unchanged += 1;
+            self.job.meter.add(record.size, 1);
+        }
+        unchanged
+    }
+
+    fn handle(&mut self, record: &Record) -> Result<(), Failure> {
+        self.file(record, &record.path)
+    }
+
+    fn take_report(&mut self) -> FilesReport {
+        std::mem::take(&mut self.report)
+    }
 }
 
 /// How a file ended up in place.
@@ -59,16 +82,6 @@ impl<'a> Extractor<'a> {
             scratch: format!("new-{number}"),
             report: FilesReport::default(),
         }
-    }
-
-    /// Parts between these offsets of the pack are fetched whole.
-    pub fn fetch_whole(&mut self, offsets: Range<u64>) {
-        self.stream.fetch_whole(offsets);
-    }
-
-    /// Outside of them, this is fetched next.
-    pub fn expect(&mut self, offsets: Range<u64>) {
-        self.stream.expect(offsets);
     }
 
     /// Restores one file under `path` (of the index), which is the record's own but for a further name of it.
@@ -94,47 +107,26 @@ impl<'a> Extractor<'a> {
         Ok(())
     }
 
-    /// True when the file is there already with the recorded content, so that nothing need be fetched for it. Its
-    /// metadata is set then.
-    pub fn is_unchanged(&mut self, record: &Record) -> bool {
-        // Whatever is wrong with what is there shows again when it is replaced.
-        let unchanged = self.job.existing.may_replace() && self.is_there(record).unwrap_or(false);
-        if unchanged {
-            self.report.unchanged += 1;
-            self.job.meter.add(record.size, 1);
-        }
-        unchanged
-    }
-
     fn place(&mut self, record: &Record, path: &[u8]) -> Result<Outcome, Trouble> {
-        let Some(place) = record.place else { return Err(Trouble::entry("has no content in the backup")) };
-        self.stream.seek(&place).map_err(|e| content(&mut self.stream, &e.to_string()))?;
-        let mut tar = TarReader::new(&mut self.stream);
-        let member = match tar.next_member() {
-            Ok(Some(member)) => member,
-            Ok(None) => return Err(Trouble::entry("is not where the index says: damaged")),
-            Err(e) => return Err(damage(&mut self.stream, &e)),
+        let mut found = match find(&mut self.stream, record) {
+            Ok(found) => found,
+            Err(what) => return Err(explain(&mut self.stream, &what).into()),
         };
-        if *member.path != *record.path {
-            return Err(Trouble::entry("is not where the index says: damaged"));
-        }
-        match member.kind {
-            MemberKind::HardLink if record.link.is_some() => return Ok(Outcome::Later),
-            MemberKind::File if member.size == record.size => {}
-            _ => return Err(Trouble::entry("is not what the index says: damaged")),
+        if found.is_further_name() {
+            return Ok(Outcome::Later);
         }
         let (parent, name) = self.directories.parent(relative(path))?;
         let slot = Slot::create(self.job, parent, name, &self.scratch)?;
-        let written = write(&mut tar, &member, slot.fd(), &mut self.buffer);
-        match written {
+        match write(&mut found, slot.fd(), &mut self.buffer) {
             Ok(hash) if Some(hash) == record.hash => {}
             Ok(_) => {
                 slot.abandon();
-                return Err(Trouble::entry("has other content than was backed up: damaged, removed"));
+                let what = "has other content than was backed up";
+                return Err(explain(&mut self.stream, what).into());
             }
-            Err(Copy::Read(e)) => {
+            Err(Copy::Read(error)) => {
                 slot.abandon();
-                return Err(damage(&mut self.stream, &e));
+                return Err(explain(&mut self.stream, &error.to_string()).into());
             }
             Err(Copy::Write(errno)) => {
                 slot.abandon();
@@ -178,12 +170,6 @@ fn hash_file(fd: &impl AsFd, buffer: &mut [u8]) -> Result<[u8; 16], Errno> {
     }
 }
 
-fn short(hasher: &blake3::Hasher) -> [u8; 16] {
-    let mut hash = [0; 16];
-    hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    hash
-}
-
 enum Copy {
     Read(TarError),
     Write(Errno),
@@ -196,35 +182,32 @@ impl From<Errno> for Copy {
 }
 
 /// Copies the content of a member, holes left out, and gives the hash of what was stored.
-fn write(
-    tar: &mut TarReader<&mut PackStream>,
-    member: &Member<'_>,
-    fd: BorrowedFd<'_>,
-    buffer: &mut [u8],
-) -> Result<[u8; 16], Copy> {
+fn write(found: &mut Found<'_>, fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<[u8; 16], Copy> {
     let mut hasher = blake3::Hasher::new();
-    let Some(extents) = &member.extents else {
-        copy(tar, fd, member.size, 0, buffer, &mut hasher)?;
-        return Ok(short(&hasher));
-    };
-    for extent in extents.iter() {
-        copy(tar, fd, extent.length, extent.offset, buffer, &mut hasher)?;
+    let size = found.member.size;
+    match found.member.extents.take() {
+        None => copy(found, fd, Extent { offset: 0, length: size }, buffer, &mut hasher)?,
+        Some(extents) => {
+            for &extent in extents.iter() {
+                copy(found, fd, extent, buffer, &mut hasher)?;
+            }
+            ftruncate(fd, size)?;
+        }
     }
-    ftruncate(fd, member.size)?;
     Ok(short(&hasher))
 }
 
 fn copy(
-    tar: &mut TarReader<&mut PackStream>,
+    found: &mut Found<'_>,
     fd: BorrowedFd<'_>,
-    mut length: u64,
-    mut offset: u64,
+    extent: Extent,
     buffer: &mut [u8],
     hasher: &mut blake3::Hasher,
 ) -> Result<(), Copy> {
+    let (mut length, mut offset) = (extent.length, extent.offset);
     while length > 0 {
         let most = usize::try_from(length).unwrap_or(usize::MAX).min(buffer.len());
-        let read = tar.read(&mut buffer[..most]).map_err(Copy::Read)?;
+        let read = found.read(&mut buffer[..most]).map_err(Copy::Read)?;
         hasher.update(&buffer[..read]);
         let mut rest = &buffer[..read];
         while !rest.is_empty() {
@@ -237,15 +220,11 @@ fn copy(
     Ok(())
 }
 
-/// The trouble behind an error of the stream: the store's own failure, or damage.
-fn damage(stream: &mut PackStream, error: &TarError) -> Trouble {
-    content(stream, &error.to_string())
-}
-
-fn content(stream: &mut PackStream, error: &str) -> Trouble {
-    match stream.take_failure() {
-        Some(failure) if failure.verdict != Verdict::Permanent => Trouble::Fatal(failure),
-        Some(failure) => Trouble::Entry(failure.message),
-        None => Trouble::Entry(format!("is damaged in {}: {error}", stream.object())),
+impl From<Unreadable> for Trouble {
+    fn from(unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::Damaged(what) => Self::Entry(what),
+            Unreadable::Store(failure) => Self::Fatal(failure),
+        }
     }
 }

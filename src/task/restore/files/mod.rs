@@ -14,6 +14,7 @@ pub mod extract;
 pub mod job;
 pub mod journal;
 pub mod links;
+pub mod member;
 pub mod metadata;
 pub mod place;
 pub mod remove;

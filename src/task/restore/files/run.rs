@@ -11,7 +11,7 @@ use super::{
     selection::Selection,
     spool::{Contents, Part, SpoolReader, SpoolWriter},
     target::{Identity, Target, free_bytes},
-    work::{self, Packs},
+    work::{Packs, Work},
 };
 use crate::{
     domain::{names::SnapshotName, verdict::Failure},
@@ -117,8 +117,15 @@ impl Run<'_> {
         let packs = self.packs(&contents)?;
         self.job.meter.begin(&format!("{name}: restoring"), Some(contents.bytes));
         make_directories(&self.job, &mut self.report)?;
-        let units = packs.units(&self.job, self.job.existing == Existing::Replace)?;
-        let done = work::run(&self.job, &packs, &journal, &units, self.from.memory_bytes)?;
+        let units = packs.units(&self.job.spool, self.job.existing == Existing::Replace)?;
+        let work = Work {
+            spool: &self.job.spool,
+            packs: &packs,
+            journal: Some(&journal),
+            memory_bytes: self.from.memory_bytes,
+        };
+        let job = &self.job;
+        let done = work.run(&units, &|stream, number| Extractor::new(job, stream, number))?;
         self.report.merge(done);
         self.link(&packs, &contents)?;
         make_others(&self.job, &mut self.report)?;

@@ -1,8 +1,6 @@
 //! The workers: each takes the next unit, restores its files, and tells the journal.
 
 use super::{
-    extract::Extractor,
-    job::Job,
     journal::{Finished, Journal},
     report::FilesReport,
     spool::{Part, SpoolReader, Spooled},
@@ -16,6 +14,7 @@ use crate::{
 use std::{
     collections::BTreeMap,
     ops::Range,
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -30,6 +29,24 @@ const WORKER_BYTES: u64 = 6 << 20;
 const GAP: u64 = 1 << 20;
 /// Records that wait for their common range at most.
 const BATCH: usize = 4096;
+
+/// What is done with each file.
+pub trait Handler {
+    /// Where its bytes come from.
+    fn stream(&mut self) -> &mut PackStream;
+
+    /// True when nothing need be fetched for this one.
+    fn is_done(&mut self, record: &Record) -> bool;
+
+    /// Does it. What is wrong with this file alone goes into the report.
+    ///
+    /// # Errors
+    /// What no further file can go well after.
+    fn handle(&mut self, record: &Record) -> Result<(), Failure>;
+
+    /// What was done since the last call.
+    fn take_report(&mut self) -> FilesReport;
+}
 
 /// The packs that a restore reads, by their number in the index.
 pub struct Packs {
@@ -68,111 +85,135 @@ impl Packs {
     ///
     /// # Errors
     /// Records that do not fit the packs.
-    pub fn units(&self, job: &Job<'_>, ranges_only: bool) -> Result<Vec<Unit>, Failure> {
+    pub fn units(&self, spool: &Path, ranges_only: bool) -> Result<Vec<Unit>, Failure> {
         let mut units = Vec::new();
         for (&pack, reader) in &self.readers {
             let starts = part_starts(reader);
             let cut = Cut { pack, starts: &starts, ranges_only };
-            units.extend(plan(&cut, SpoolReader::open(&job.spool, Part::Pack(pack))?)?);
+            units.extend(plan(&cut, SpoolReader::open(spool, Part::Pack(pack))?)?);
         }
         Ok(units)
     }
 }
 
-/// Restores all units that the journal does not have.
-///
-/// # Errors
-/// The first failure of the store or the target; the journal has what was finished before.
-pub fn run(
-    job: &Job<'_>,
-    packs: &Packs,
-    journal: &Journal,
-    units: &[Unit],
-    memory_bytes: u64,
-) -> Result<FilesReport, Failure> {
-    let open: Vec<&Unit> = units.iter().filter(|unit| !journal.is_done(unit)).collect();
-    let most = (memory_bytes / (packs.largest_part() + WORKER_BYTES)).clamp(1, WORKERS);
-    let count = usize::try_from(most).unwrap_or(1).min(open.len());
-    let queue = Mutex::new(open.into_iter());
-    let stop = AtomicBool::new(false);
-    let reports: Vec<Result<FilesReport, Failure>> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..count)
-            .map(|number| {
-                let worker = Worker { job, packs, finished: journal.sender(), number };
-                let (queue, stop) = (&queue, &stop);
+/// All the work, and what it is done with.
+pub struct Work<'a> {
+    /// The spool's directory.
+    pub spool: &'a Path,
+    /// The packs.
+    pub packs: &'a Packs,
+    /// What was done before, and is written down.
+    pub journal: Option<&'a Journal>,
+    /// Memory for buffers, bytes.
+    pub memory_bytes: u64,
+}
+
+impl Work<'_> {
+    /// Gives all records of `units` that the journal does not have to handlers, which `make` makes of a stream and the
+    /// worker's number.
+    ///
+    /// # Errors
+    /// The first failure that ends it all; the journal has what was finished before.
+    pub fn run<H: Handler>(
+        &self,
+        units: &[Unit],
+        make: &(dyn Fn(PackStream, usize) -> H + Sync),
+    ) -> Result<FilesReport, Failure> {
+        let is_open = |unit: &&Unit| self.journal.is_none_or(|journal| !journal.is_done(unit));
+        let open: Vec<&Unit> = units.iter().filter(is_open).collect();
+        let most = (self.memory_bytes / (self.packs.largest_part() + WORKER_BYTES)).clamp(1, WORKERS);
+        let count = usize::try_from(most).unwrap_or(1).min(open.len());
+        let queue = Mutex::new(open.into_iter());
+        let stop = AtomicBool::new(false);
+        let next = || {
+            let going_on = !stop.load(Ordering::Relaxed);
+            going_on.then(|| queue.lock().unwrap_or_else(PoisonError::into_inner).next())?
+        };
+        let reports: Vec<Result<FilesReport, Failure>> = std::thread::scope(|scope| {
+            let spawn = |number| {
+                let worker = Worker { work: self, make, finished: self.journal.map(Journal::sender), number };
+                let (next, stop) = (&next, &stop);
                 scope.spawn(move || {
-                    let result = worker.run(|| {
-                        let going_on = !stop.load(Ordering::Relaxed);
-                        going_on.then(|| queue.lock().unwrap_or_else(PoisonError::into_inner).next())?
-                    });
+                    let result = worker.run(next);
                     stop.fetch_or(result.is_err(), Ordering::Relaxed);
                     result
                 })
-            })
-            .collect();
-        let ended = |_| Err(Failure::temporary("Internal", "a restore worker ended early"));
-        workers.into_iter().map(|worker| worker.join().unwrap_or_else(ended)).collect()
-    });
-    let mut report = FilesReport::default();
-    for part in reports {
-        report.merge(part?);
+            };
+            let workers: Vec<_> = (0..count).map(spawn).collect();
+            let ended = |_| Err(Failure::temporary("Internal", "a worker ended early"));
+            workers.into_iter().map(|worker| worker.join().unwrap_or_else(ended)).collect()
+        });
+        let mut report = FilesReport::default();
+        for part in reports {
+            report.merge(part?);
+        }
+        Ok(report)
     }
-    Ok(report)
 }
 
-struct Worker<'a> {
-    job: &'a Job<'a>,
-    packs: &'a Packs,
-    finished: Finished,
+struct Worker<'a, H> {
+    work: &'a Work<'a>,
+    make: &'a (dyn Fn(PackStream, usize) -> H + Sync),
+    finished: Option<Finished>,
     number: usize,
 }
 
-impl<'a> Worker<'a> {
-    fn run(self, mut next: impl FnMut() -> Option<&'a Unit>) -> Result<FilesReport, Failure> {
+/// A handler for one pack.
+struct Current<H> {
+    pack: u32,
+    starts: Arc<[u64]>,
+    handler: H,
+}
+
+impl<'a, H: Handler> Worker<'a, H> {
+    fn run(self, next: impl Fn() -> Option<&'a Unit>) -> Result<FilesReport, Failure> {
         let mut report = FilesReport::default();
-        let mut current: Option<(u32, Extractor<'_>, Arc<[u64]>)> = None;
+        let mut current: Option<Current<H>> = None;
         while let Some(unit) = next() {
-            let (extractor, starts) = match &mut current {
-                Some((pack, extractor, starts)) if *pack == unit.pack => (extractor, starts),
-                other => {
-                    let starts = part_starts(self.packs.reader(unit.pack)?);
-                    let extractor = Extractor::new(self.job, self.packs.stream(unit.pack)?, self.number);
-                    let (_, extractor, starts) = other.insert((unit.pack, extractor, starts));
-                    (extractor, starts)
-                }
+            let mut at = match current.take().filter(|current| current.pack == unit.pack) {
+                Some(current) => current,
+                None => self.open(unit.pack)?,
             };
-            self.unit(extractor, starts, unit)?;
-            let done = std::mem::take(&mut extractor.report);
+            self.unit(&mut at, unit)?;
+            let done = at.handler.take_report();
             // A unit with problems is done again by the next run, which then reports them, too.
-            if done.problems.is_empty() {
-                self.finished.unit(unit);
+            if let Some(finished) = self.finished.as_ref().filter(|_| done.problems.is_empty()) {
+                finished.unit(unit);
             }
             report.merge(done);
+            current = Some(at);
         }
         Ok(report)
     }
 
-    fn unit(&self, extractor: &mut Extractor<'_>, starts: &[u64], unit: &Unit) -> Result<(), Failure> {
-        extractor.fetch_whole(unit.whole.clone());
+    fn open(&self, pack: u32) -> Result<Current<H>, Failure> {
+        let starts = part_starts(self.work.packs.reader(pack)?);
+        let handler = (self.make)(self.work.packs.stream(pack)?, self.number);
+        Ok(Current { pack, starts, handler })
+    }
+
+    fn unit(&self, at: &mut Current<H>, unit: &Unit) -> Result<(), Failure> {
+        let Current { starts, handler, .. } = at;
+        handler.stream().fetch_whole(unit.whole.clone());
         let mut batch = Batch::default();
-        let records = SpoolReader::open_range(&self.job.spool, Part::Pack(unit.pack), unit.records.clone())?;
-        for spooled in records {
+        let part = Part::Pack(unit.pack);
+        for spooled in SpoolReader::open_range(self.work.spool, part, unit.records.clone())? {
             let Spooled { record, .. } = spooled?;
-            if extractor.is_unchanged(&record) {
+            if handler.is_done(&record) {
                 continue;
             }
             let offsets = offsets(starts, &record);
             if unit.whole.contains(&offsets.start) {
-                extractor.expect(offsets);
-                extractor.file(&record, &record.path)?;
+                handler.stream().expect(offsets);
+                handler.handle(&record)?;
                 continue;
             }
             if !batch.takes(&offsets) {
-                batch.flush(extractor)?;
+                batch.flush(handler)?;
             }
             batch.add(record, offsets);
         }
-        batch.flush(extractor)
+        batch.flush(handler)
     }
 }
 
@@ -200,9 +241,9 @@ impl Batch {
         self.records.push(record);
     }
 
-    fn flush(&mut self, extractor: &mut Extractor<'_>) -> Result<(), Failure> {
-        extractor.expect(self.offsets.clone());
-        self.records.drain(..).try_for_each(|record| extractor.file(&record, &record.path))
+    fn flush(&mut self, handler: &mut impl Handler) -> Result<(), Failure> {
+        handler.stream().expect(self.offsets.clone());
+        self.records.drain(..).try_for_each(|record| handler.handle(&record))
     }
 }
 
