@@ -54,6 +54,26 @@ pub fn seal<D: Document>(mut document: D) -> (D, Bytes) {
     (document, text)
 }
 
+/// The line that ends a text for people: what comes before it, it proves.
+const TEXT_END: &str = "\nBLAKE3 of everything above this line: ";
+
+/// Ends a text for people so that [`is_whole_text`] can tell whether it is what was written.
+pub fn seal_text(mut text: String) -> String {
+    let hash = blake3::hash(text.as_bytes()).to_hex();
+    text.push_str(TEXT_END);
+    text.push_str(&hash);
+    text.push('\n');
+    text
+}
+
+/// True for what [`seal_text`] gave.
+pub fn is_whole_text(text: &[u8]) -> bool {
+    let hash_begins = text.len().checked_sub(blake3::OUT_LEN * 2 + 1);
+    let Some((before, hash)) = hash_begins.map(|at| text.split_at(at)) else { return false };
+    let Some(body) = before.strip_suffix(TEXT_END.as_bytes()) else { return false };
+    hash.strip_suffix(b"\n") == Some(blake3::hash(body).to_hex().as_bytes())
+}
+
 #[expect(clippy::expect_used, reason = "plain structs with string keys always serialize to memory")]
 fn print(document: &impl Serialize) -> Bytes {
     let mut text = serde_json::to_vec_pretty(document).expect("a document serializes");

@@ -272,6 +272,13 @@ impl Document for Manifest {
     }
 }
 
+impl PackRef {
+    /// The directory of its objects, relative to the instance.
+    pub fn directory(&self) -> &str {
+        self.id.rsplit_once('/').map_or("", |(directory, _)| directory)
+    }
+}
+
 impl SourceRecord {
     /// What the attempt's objects' names begin with.
     pub fn prefix(&self) -> Prefix {

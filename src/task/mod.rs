@@ -4,5 +4,7 @@ pub mod clock;
 pub mod context;
 pub mod mongodb;
 pub mod restore;
+pub mod scratch;
 pub mod secret;
 pub mod sources;
+pub mod verify;

@@ -123,7 +123,8 @@ impl PackReader {
         Ok(())
     }
 
-    fn path(&self, object: &str) -> String {
+    /// Path of one of the pack's objects below the store's root.
+    pub fn path(&self, object: &str) -> String {
         if self.directory.is_empty() { object.to_owned() } else { format!("{}/{object}", self.directory) }
     }
 }

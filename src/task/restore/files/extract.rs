@@ -91,7 +91,7 @@ impl<'a> Extractor<'a> {
     /// in the report.
     pub fn file(&mut self, record: &Record, path: &[u8]) -> Result<(), Failure> {
         let outcome = self.place(record, path);
-        for object in self.stream.take_damaged() {
+        for (object, _) in self.stream.take_damaged() {
             self.report.damaged(object);
         }
         match outcome {

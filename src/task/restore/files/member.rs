@@ -77,7 +77,7 @@ pub fn explain(stream: &mut PackStream, what: &str) -> Unreadable {
     match stream.take_failure() {
         Some(failure) if failure.verdict == Verdict::Permanent => Unreadable::Damaged(failure.message),
         Some(failure) => Unreadable::Store(failure),
-        None => Unreadable::Damaged(format!("is damaged in {}: {what}", stream.object())),
+        None => Unreadable::Damaged(format!("is damaged in {}: {what}", stream.path())),
     }
 }
 

@@ -29,6 +29,6 @@ pub mod units;
 pub mod work;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use super::{
     links::Linker,
     report::{FilesReport, describe},
     selection::Selection,
-    spool::{Contents, Part, SpoolReader, SpoolWriter},
+    spool::{Contents, Part, Purpose, SpoolReader, SpoolWriter},
     target::{Identity, Target, free_bytes},
     work::{Packs, Work},
 };
@@ -125,7 +125,7 @@ impl Run<'_> {
             memory_bytes: self.from.memory_bytes,
         };
         let job = &self.job;
-        let done = work.run(&units, &|stream, number| Extractor::new(job, stream, number))?;
+        let done = work.run(&units, &|_, stream, number| Extractor::new(job, stream, number))?;
         self.report.merge(done);
         self.link(&packs, &contents)?;
         make_others(&self.job, &mut self.report)?;
@@ -139,7 +139,8 @@ impl Run<'_> {
     /// Reads the index onto the target's disk.
     fn spool(&mut self) -> Result<Contents, Failure> {
         let from = self.from;
-        let mut writer = SpoolWriter::new(&self.job.spool, self.selection, from.options.delete_extra);
+        let purpose = if from.options.delete_extra { Purpose::Replace } else { Purpose::Restore };
+        let mut writer = SpoolWriter::new(&self.job.spool, self.selection, purpose);
         let directory = layout::directory(&from.snapshot);
         let store = Arc::clone(&from.store);
         let mut index = self.runtime.block_on(IndexReader::open(store, &directory, &from.source.index))?;

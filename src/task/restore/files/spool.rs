@@ -74,6 +74,17 @@ pub struct Contents {
     pub root_time: Option<FileTime>,
 }
 
+/// What a spool is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To restore.
+    Restore,
+    /// To restore, and to remove what the backup does not have: with [`Part::All`].
+    Replace,
+    /// To read everything again: entries of all kinds are with their packs.
+    Verify,
+}
+
 /// A record and where it is in its file.
 #[derive(Debug, Clone)]
 pub struct Spooled {
@@ -87,8 +98,7 @@ pub struct Spooled {
 pub struct SpoolWriter<'a> {
     directory: PathBuf,
     selection: &'a Selection,
-    /// Write [`Part::All`] as well.
-    all: bool,
+    purpose: Purpose,
     matched: Vec<bool>,
     files: BTreeMap<Part, BufWriter<File>>,
     contents: Contents,
@@ -100,11 +110,11 @@ pub struct SpoolWriter<'a> {
 
 impl<'a> SpoolWriter<'a> {
     /// A spool in `directory`, which exists and holds none.
-    pub fn new(directory: &Path, selection: &'a Selection, all: bool) -> Self {
+    pub fn new(directory: &Path, selection: &'a Selection, purpose: Purpose) -> Self {
         Self {
             directory: directory.to_owned(),
             selection,
-            all,
+            purpose,
             matched: vec![false; selection.named().count()],
             files: BTreeMap::new(),
             contents: Contents::default(),
@@ -178,19 +188,22 @@ impl<'a> SpoolWriter<'a> {
     }
 
     fn selected(&mut self, record: &Record, report: &mut FilesReport) -> Result<(), Failure> {
-        if self.all {
+        if self.purpose == Purpose::Replace {
             self.write(Part::All, record)?;
         }
         let Some(place) = record.place else {
             report.not_in_backup(&record.path);
             return Ok(());
         };
-        if record.kind != EntryKind::File {
-            return self.write(Part::Others, record);
+        let file = record.kind == EntryKind::File;
+        match self.purpose {
+            Purpose::Verify if !file => return self.write(Part::Pack(place.pack), record),
+            _ if !file => return self.write(Part::Others, record),
+            _ => {}
         }
         self.contents.files += 1;
         self.contents.bytes += if record.flags.sparse { 0 } else { record.size };
-        if record.link.is_some() {
+        if record.link.is_some() && self.purpose != Purpose::Verify {
             self.contents.links += 1;
             self.write(Part::Links, record)?;
         }
@@ -200,8 +213,11 @@ impl<'a> SpoolWriter<'a> {
     fn write_ancestors(&mut self) -> Result<(), Failure> {
         let mut ancestors = std::mem::take(&mut self.ancestors);
         for (record, written) in ancestors.iter_mut().filter(|(_, written)| !written) {
-            self.write(Part::Directories, record)?;
-            if self.all {
+            match record.place.filter(|_| self.purpose == Purpose::Verify) {
+                Some(place) => self.write(Part::Pack(place.pack), record)?,
+                None => self.write(Part::Directories, record)?,
+            }
+            if self.purpose == Purpose::Replace {
                 self.write(Part::All, record)?;
             }
             self.contents.directories += 1;

@@ -31,7 +31,8 @@ pub struct PackStream {
     position: usize,
     decoder: Decompressor<'static>,
     failure: Option<Failure>,
-    damaged: Vec<String>,
+    damaged: Vec<(String, String)>,
+    verified: Vec<usize>,
 }
 
 /// Where each part of a pack begins in its zstd bytes, and where the last one ends.
@@ -67,6 +68,7 @@ impl PackStream {
             decoder,
             failure: None,
             damaged: Vec::new(),
+            verified: Vec::new(),
         })
     }
 
@@ -118,15 +120,20 @@ impl PackStream {
         self.failure.take()
     }
 
-    /// Objects that turned out to be damaged or missing since the last call.
-    pub fn take_damaged(&mut self) -> Vec<String> {
+    /// Objects that turned out to be damaged or missing since the last call: path, and what is wrong.
+    pub fn take_damaged(&mut self) -> Vec<(String, String)> {
         std::mem::take(&mut self.damaged)
     }
 
-    /// Name of the object that holds the frame being read, for messages.
-    pub fn object(&self) -> &str {
+    /// Parts that were fetched whole and are what was stored, since the last call.
+    pub fn take_verified(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.verified)
+    }
+
+    /// Path of the object that holds the frame being read.
+    pub fn path(&self) -> String {
         let part = self.part_at(self.frame_range.start).unwrap_or_default();
-        self.reader.parts().get(part).map_or("", |p| p.object.as_str())
+        self.reader.parts().get(part).map_or_else(String::new, |part| self.reader.path(&part.object))
     }
 
     fn part_at(&self, offset: u64) -> Option<usize> {
@@ -182,11 +189,14 @@ impl PackStream {
         let part = self.part_at(offset).ok_or(io::ErrorKind::UnexpectedEof)?;
         let n = u32::try_from(part).map_err(|_| damaged("a part's number"))?;
         match self.runtime.block_on(self.reader.part(n)) {
-            Ok(bytes) => Ok((self.starts[part], bytes)),
+            Ok(bytes) => {
+                self.verified.push(part);
+                Ok((self.starts[part], bytes))
+            }
             // What is wrong with a part is wrong with some of its frames: the others are still good, and say so
             // themselves.
             Err(failure) if failure.verdict == Verdict::Permanent => {
-                self.damaged.push(self.reader.parts()[part].object.clone());
+                self.damaged.push((self.reader.path(&self.reader.parts()[part].object), failure.message));
                 self.fetch_range(offset, self.starts[part + 1] - offset)
             }
             Err(failure) => Err(self.fail(failure)),

@@ -109,15 +109,15 @@ pub struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Gives all records of `units` that the journal does not have to handlers, which `make` makes of a stream and the
-    /// worker's number.
+    /// Gives all records of `units` that the journal does not have to handlers, which `make` makes of a pack's number,
+    /// a stream over it and the worker's number.
     ///
     /// # Errors
     /// The first failure that ends it all; the journal has what was finished before.
     pub fn run<H: Handler>(
         &self,
         units: &[Unit],
-        make: &(dyn Fn(PackStream, usize) -> H + Sync),
+        make: &(dyn Fn(u32, PackStream, usize) -> H + Sync),
     ) -> Result<FilesReport, Failure> {
         let is_open = |unit: &&Unit| self.journal.is_none_or(|journal| !journal.is_done(unit));
         let open: Vec<&Unit> = units.iter().filter(is_open).collect();
@@ -153,7 +153,7 @@ impl Work<'_> {
 
 struct Worker<'a, H> {
     work: &'a Work<'a>,
-    make: &'a (dyn Fn(PackStream, usize) -> H + Sync),
+    make: &'a (dyn Fn(u32, PackStream, usize) -> H + Sync),
     finished: Option<Finished>,
     number: usize,
 }
@@ -188,7 +188,7 @@ impl<'a, H: Handler> Worker<'a, H> {
 
     fn open(&self, pack: u32) -> Result<Current<H>, Failure> {
         let starts = part_starts(self.work.packs.reader(pack)?);
-        let handler = (self.make)(self.work.packs.stream(pack)?, self.number);
+        let handler = (self.make)(pack, self.work.packs.stream(pack)?, self.number);
         Ok(Current { pack, starts, handler })
     }
 

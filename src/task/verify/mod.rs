@@ -1,0 +1,129 @@
+//! Proving that a snapshot can be restored, level by level.
+//!
+//! 1. `stored`: every object that the manifest names is there, by listing; lists and records are what was written;
+//! 2. `bits`: whole objects by their BLAKE3, a share of them or all;
+//! 3. `files`, `dump`: decode, parse, and hash every file and namespace;
+//! 4. a drill restores into something to throw away: [`super::restore`] and a comparison.
+//!
+//! Nothing is written but the index, into a scratch folder.
+
+pub mod bits;
+
+pub mod files;
+pub mod report;
+pub mod stored;
+
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    domain::verdict::Failure,
+    storage::{
+        manifest::{Manifest, SourceKind},
+        store::ObjectStore,
+    },
+    task::context::Meter,
+};
+use report::{Findings, VerifyReport};
+use std::{fmt, path::PathBuf, sync::Arc};
+use stored::Opened;
+
+/// How deep a verification looks. Each level includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// What listings tell.
+    Listing,
+    /// Reads share `n` of `of` of the parts.
+    Scrub {
+        /// Which share, from 0.
+        n: u64,
+        /// How many shares there are, at least 1.
+        of: u64,
+    },
+    /// Reads, decodes and hashes everything.
+    Open,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listing => f.write_str("listing"),
+            Self::Scrub { of: 1, .. } => f.write_str("scrub"),
+            Self::Scrub { n, of } => write!(f, "scrub {n}/{of}"),
+            Self::Open => f.write_str("open"),
+        }
+    }
+}
+
+/// A snapshot to verify.
+pub struct Verify {
+    /// The store, rooted at the instance's folder.
+    pub store: Arc<dyn ObjectStore>,
+    /// The snapshot.
+    pub manifest: Manifest,
+    /// How deep.
+    pub level: Level,
+    /// Memory for buffers, bytes.
+    pub memory_bytes: u64,
+    /// Where there is disk for an index.
+    pub scratch: PathBuf,
+    /// Who watches.
+    pub meter: Arc<Meter>,
+}
+
+impl Verify {
+    /// Verifies it. Damage is in the report.
+    ///
+    /// # Errors
+    /// The store does not answer, or there is no room in the scratch folder: nothing is known then.
+    pub async fn run(&self) -> Result<VerifyReport, Failure> {
+        let mut report = VerifyReport::new(self.manifest.snapshot.clone(), self.level.to_string());
+        self.meter.begin("comparing the listing", None);
+        for opened in stored::check(&self.store, &self.manifest, &mut report).await? {
+            match self.level {
+                Level::Listing => {}
+                Level::Scrub { n, of } => self.scrub(&opened, n, of.max(1), &mut report).await?,
+                Level::Open => self.open(&opened, &mut report).await?,
+            }
+        }
+        Ok(report)
+    }
+
+    async fn scrub(
+        &self,
+        opened: &Opened<'_>,
+        n: u64,
+        of: u64,
+        report: &mut VerifyReport,
+    ) -> Result<(), Failure> {
+        self.meter.begin(&format!("{}: reading parts", opened.record.source), None);
+        bits::index(&self.store, &self.manifest, opened.record, report).await?;
+        let mut findings = Findings::default();
+        report.objects += bits::share(opened, n, of, &self.meter, &mut findings).await?;
+        report.add(findings);
+        Ok(())
+    }
+
+    async fn open(&self, opened: &Opened<'_>, report: &mut VerifyReport) -> Result<(), Failure> {
+        if !bits::index(&self.store, &self.manifest, opened.record, report).await? {
+            // Without an index nothing tells what is in the parts; whether they are whole can still be told.
+            return self.scrub(opened, 0, 1, report).await;
+        }
+        let proof = match opened.record.kind {
+            SourceKind::Mongodb => return self.scrub(opened, 0, 1, report).await,
+            SourceKind::Files => {
+                let files = files::OpenFiles {
+                    store: &self.store,
+                    manifest: &self.manifest,
+                    opened,
+                    memory_bytes: self.memory_bytes,
+                    scratch: &self.scratch,
+                    meter: &self.meter,
+                };
+                files.run(report).await?
+            }
+        };
+        report.sources.push(proof);
+        Ok(())
+    }
+}
