@@ -9,6 +9,7 @@
 
 pub mod bits;
 
+pub mod dump;
 pub mod files;
 pub mod report;
 pub mod stored;
@@ -110,7 +111,7 @@ impl Verify {
             return self.scrub(opened, 0, 1, report).await;
         }
         let proof = match opened.record.kind {
-            SourceKind::Mongodb => return self.scrub(opened, 0, 1, report).await,
+            SourceKind::Mongodb => dump::open(&self.store, opened, &self.meter, report).await?,
             SourceKind::Files => {
                 let files = files::OpenFiles {
                     store: &self.store,
