@@ -3,17 +3,21 @@
 //! Each verb is a module with `Args` and `run(&Args, &mut Output) -> Result<Exit, Problem>`. To add one: the module, a
 //! line in [`Command`], a line in [`Command::run`].
 
+pub mod documents;
 pub mod exit;
+pub mod facts;
 pub mod logging;
 pub mod output;
 pub mod place;
 pub mod problem;
 pub mod runtime;
+pub mod site;
 pub mod style;
 pub mod table;
 
 mod completions;
 mod man;
+mod validate;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use exit::Exit;
@@ -36,6 +40,7 @@ struct Cli {
 /// The verbs, in the order in which `--help` shows them.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Validate(validate::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -43,6 +48,7 @@ enum Command {
 impl Command {
     fn run(&self, out: &mut Output) -> Result<Exit, Problem> {
         match self {
+            Self::Validate(args) => validate::run(args, out),
             Self::Completions(args) => completions::run(args, command(), out),
             Self::Man(args) => man::run(args, command(), out),
         }

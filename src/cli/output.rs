@@ -82,11 +82,21 @@ impl Output {
         result: &T,
         table: impl FnOnce(bool) -> Table,
     ) -> Result<(), Problem> {
-        let text = match format {
-            Format::Table | Format::Wide => table(format == Format::Wide).render(self.color),
-            document => to_document(document, result)?,
-        };
-        self.bytes(text.as_bytes())
+        match format {
+            Format::Table | Format::Wide => {
+                let text = table(format == Format::Wide).render(self.color);
+                self.bytes(text.as_bytes())
+            }
+            document => self.document(document, result),
+        }
+    }
+
+    /// Prints `result` as a document, for verbs whose other form is no table.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn document<T: Serialize>(&mut self, format: Format, result: &T) -> Result<(), Problem> {
+        self.bytes(to_document(format, result)?.as_bytes())
     }
 }
 

@@ -64,17 +64,20 @@ pub struct Loaded {
 /// # Errors
 /// A text that is no YAML at all.
 pub fn load(text: &str, facts: &Facts) -> Result<Vec<Loaded>, Located> {
-    let loaded = |document: Result<Document, Rejected>| match document {
-        Ok(document) => Loaded {
-            name: Some(document.name.clone()),
-            line: document.line,
-            policy: policy(&document, facts),
-        },
+    Ok(document::read(text)?.into_iter().map(|document| loaded(document, facts)).collect())
+}
+
+/// The policy of a document that was read.
+pub fn loaded(document: Result<Document, Rejected>, facts: &Facts) -> Loaded {
+    match document {
+        Ok(document) => {
+            let policy = policy(&document, facts);
+            Loaded { name: Some(document.name), line: document.line, policy }
+        }
         Err(Rejected { name, errors }) => {
             Loaded { name, line: errors.first().map_or(0, |error| error.line), policy: Err(errors) }
         }
-    };
-    Ok(document::read(text)?.into_iter().map(loaded).collect())
+    }
 }
 
 /// The policy that a document declares.
