@@ -5,6 +5,7 @@
 pub mod children;
 pub mod mongo;
 pub mod remote;
+pub mod small;
 pub mod tools;
 pub mod tree;
 

@@ -46,8 +46,8 @@ pub const ODD_NAMES: &[&[u8]] = &[
 ];
 
 /// Fills an existing folder: odd and long names, sparse files, hard links, xattrs, ACLs, setuid, a fifo, times before
-/// 1970, empty and read-only folders, links that dangle, loop and lead out. Needs root only for foreign owners, which
-/// it leaves out otherwise.
+/// 1970, empty and read-only folders, links that dangle, loop and lead out. Needs root only for foreign owners and
+/// files that nobody can read, which it leaves out otherwise.
 pub fn difficult_tree(root: &Path) {
     names(root);
     contents(root);
@@ -149,15 +149,17 @@ fn links(root: &Path) {
 
 fn modes(root: &Path) {
     let modes = folder(root, "modes");
-    for mode in [0o000, 0o400, 0o600, 0o644, 0o755, 0o777, 0o4755, 0o2755, 0o311] {
+    let put = |mode: u32| {
         let path = modes.join(format!("{mode:04o}"));
         file(&path, format!("{mode:o}").as_bytes());
         chmod(&path, mode);
-    }
+    };
+    [0o400, 0o600, 0o644, 0o755, 0o777, 0o4755, 0o2755].into_iter().for_each(put);
     chmod(&folder(&modes, "sticky"), 0o1777);
     chmod(&folder(&modes, "setgid-folder"), 0o2775);
     rustix::fs::mknodat(CWD, root.join("fifo"), FileType::Fifo, Mode::from_raw_mode(0o620), 0).unwrap();
     if rustix::process::geteuid().is_root() {
+        [0o000, 0o311].into_iter().for_each(put);
         let owned = modes.join("owned");
         file(&owned, b"by 1000:1001");
         std::os::unix::fs::chown(&owned, Some(1000), Some(1001)).unwrap();
