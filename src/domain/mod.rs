@@ -1,6 +1,7 @@
 //! Validated values only: what cannot be wrong once it exists. No clock, no I/O, no orchestrator.
 
 pub mod error;
+pub mod identity;
 pub mod location;
 pub mod names;
 pub mod policy;

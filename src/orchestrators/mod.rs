@@ -1,1 +1,3 @@
-//! The implementations of the controller's port.
+//! The port's implementations.
+
+pub mod local;

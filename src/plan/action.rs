@@ -86,6 +86,13 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// True when what comes next depends on it and nobody will say so. A deletion is told of by its own hint or time.
+    pub fn asks_for_another_look(&self) -> bool {
+        !matches!(self, Self::DeleteTask { .. } | Self::RecordStatus { .. })
+    }
+}
+
 /// A task to launch.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

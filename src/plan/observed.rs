@@ -3,10 +3,11 @@
 use crate::{
     domain::{
         error::Invalid,
+        identity::PolicyId,
         location::{Location, RcloneConfig, RemoteName},
         names::{Slot, SnapshotName, SourceName},
         policy::{Policy, Source},
-        run::{PolicyId, Run, StepName},
+        run::{Run, StepName},
         status::Status,
     },
     plan::task_spec::TaskReport,
