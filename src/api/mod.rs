@@ -11,10 +11,12 @@
 
 pub mod backup;
 pub mod check;
+pub mod crd;
 pub mod document;
 pub mod location;
 pub mod merge;
 pub mod policy;
+pub mod reference;
 pub mod restore;
 pub mod schema;
 pub mod task;

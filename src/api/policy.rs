@@ -45,7 +45,7 @@ pub struct BackupPolicySpec {
     pub volumes: Vec<VolumeSpec>,
     /// Where the backups are kept.
     pub destination: LocationSpec,
-    /// Encryption before anything leaves the machine.
+    /// Encryption before anything leaves the machine. Not carried out yet by this version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encryption: Option<EncryptionSpec>,
     /// How long snapshots are kept. A snapshot stays when any rule keeps it. Default: everything for seven days.
@@ -54,13 +54,13 @@ pub struct BackupPolicySpec {
     /// When a source looks too small to be true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guards: Option<GuardsSpec>,
-    /// Restore drills.
+    /// Restore drills. Not carried out yet by this version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify: Option<VerifySpec>,
-    /// Fills an empty site once, before its first backup.
+    /// Fills an empty site once, before its first backup. Not carried out yet by this version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restore_from: Option<RestoreFromSpec>,
-    /// Names of receivers in the controller's configuration.
+    /// Names of receivers in the controller's configuration. Not carried out yet by this version.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 63)))]
     pub notify: Vec<String>,

@@ -11,7 +11,7 @@ pub struct TaskSettingsSpec {
     /// What a task may use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourcesSpec>,
-    /// Seconds that one attempt may take. Default: 43200 (twelve hours).
+    /// Seconds that one attempt may take. Default: 86400 (a day).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 60, max = 2_592_000))]
     pub timeout_seconds: Option<i64>,

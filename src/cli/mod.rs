@@ -17,6 +17,7 @@ pub mod table;
 
 mod completions;
 mod man;
+mod schema;
 mod validate;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -41,6 +42,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Validate(validate::Args),
+    Schema(schema::Args),
+    Crds(schema::CrdsArgs),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -49,6 +52,8 @@ impl Command {
     fn run(&self, out: &mut Output) -> Result<Exit, Problem> {
         match self {
             Self::Validate(args) => validate::run(args, out),
+            Self::Schema(args) => schema::run(args, out),
+            Self::Crds(args) => schema::run_crds(args, out),
             Self::Completions(args) => completions::run(args, command(), out),
             Self::Man(args) => man::run(args, command(), out),
         }

@@ -200,7 +200,8 @@ pub enum OplogMode {
     Auto,
     /// Fail without it.
     Required,
-    /// Never. Not called `Off`: YAML 1.1, which Kubernetes reads, takes that for a boolean.
+    // Not `Off`: YAML 1.1, which Kubernetes reads, takes that for a boolean.
+    /// A dump without it.
     Never,
 }
 
