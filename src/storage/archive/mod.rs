@@ -18,6 +18,7 @@ pub mod broken;
 pub mod contents;
 pub mod filter;
 mod header;
+mod item;
 pub mod listing;
 pub mod metadata;
 pub mod namespace;

@@ -9,21 +9,16 @@ use crate::storage::archive::{
     contents::{Contents, Entry, Kind, Oplog},
     filter::Filter,
     header::{self, BlockHeader},
+    item::{self, Gather, TERMINATOR},
     metadata::Metadata,
     namespace::Namespace,
     oplog::{self, Outcome},
     scan::Scan,
 };
 use mongodb::bson::RawDocument;
-use std::{
-    borrow::Cow,
-    collections::{HashMap, HashSet},
-};
+use std::collections::{HashMap, HashSet};
 
-const TERMINATOR: [u8; 4] = [0xff; 4];
 const MAGIC: [u8; 4] = [0x6d, 0xe2, 0x99, 0x81];
-/// 16 MiB, and the 16 KiB by which the server's own documents may pass that.
-const MAX_DOCUMENT: u32 = 16 * 1024 * 1024 + 16 * 1024;
 
 /// What comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,9 +30,6 @@ enum State {
     Documents,
     Oplog,
 }
-
-/// A document or a terminator, once it is whole.
-type Item<'c> = Option<Cow<'c, [u8]>>;
 
 /// One namespace while its blocks come.
 struct Space {
@@ -61,8 +53,8 @@ pub struct Parser {
     /// Documents taken, of all namespaces.
     documents: u64,
     state: State,
-    /// The beginning of an item that must be seen whole.
-    held: Vec<u8>,
+    /// What must be seen whole.
+    gather: Gather,
     spaces: Vec<Space>,
     by_name: HashMap<Namespace, usize>,
     targets: HashSet<Namespace>,
@@ -84,7 +76,7 @@ impl Parser {
             offset: 0,
             documents: 0,
             state: State::Magic,
-            held: Vec::new(),
+            gather: Gather::default(),
             spaces: Vec::new(),
             by_name: HashMap::new(),
             targets: HashSet::new(),
@@ -128,7 +120,7 @@ impl Parser {
     /// # Errors
     /// An end within something, or namespaces that were never closed.
     pub fn finish(self) -> Result<Contents, Broken> {
-        if self.state != State::BlockHeader || !self.held.is_empty() {
+        if self.state != State::BlockHeader || !self.gather.is_empty() {
             return Err(self.broken(self.offset, "the input ends in the middle"));
         }
         let done = |s: &Space| s.closed || (s.entry.kind == Kind::View && !s.opened);
@@ -158,38 +150,14 @@ impl Parser {
 
     /// Takes bytes until an item is whole, and acts on it. Gives the number of bytes taken.
     fn item(&mut self, rest: &[u8], sink: &mut Sink) -> Result<usize, FeedError> {
-        let begin = self.offset - self.held.len() as u64;
-        let (used, item) = self.gather(rest).map_err(|problem| self.broken(begin, problem))?;
+        let begin = self.offset - self.gather.len() as u64;
+        let (used, item) = self
+            .gather
+            .take(rest, self.state == State::Magic)
+            .map_err(|problem| self.broken(begin, problem))?;
         let Some(item) = item else { return Ok(used) };
         self.act(&item, begin, sink)?;
         Ok(used)
-    }
-
-    fn gather<'c>(&mut self, rest: &'c [u8]) -> Result<(usize, Item<'c>), String> {
-        let magic = self.state == State::Magic;
-        if self.held.is_empty()
-            && let Some(prefix) = rest.first_chunk()
-        {
-            let size = item_size(*prefix, magic)?;
-            if let Some(item) = rest.get(..size) {
-                return Ok((size, Some(Cow::Borrowed(item))));
-            }
-        }
-        let mut used = self.hold(rest, 4);
-        let Some(prefix) = self.held.first_chunk() else { return Ok((used, None)) };
-        let size = item_size(*prefix, magic)?;
-        used += self.hold(&rest[used..], size);
-        if self.held.len() < size {
-            return Ok((used, None));
-        }
-        Ok((used, Some(Cow::Owned(std::mem::take(&mut self.held)))))
-    }
-
-    /// Adds to the held bytes until they are `size`; gives the number of bytes added.
-    fn hold(&mut self, rest: &[u8], size: usize) -> usize {
-        let take = size.saturating_sub(self.held.len()).min(rest.len());
-        self.held.extend_from_slice(&rest[..take]);
-        take
     }
 
     fn act(&mut self, item: &[u8], at: u64, sink: &mut Sink) -> Result<(), FeedError> {
@@ -227,29 +195,40 @@ impl Parser {
         let collection = header::collection(document).map_err(|p| self.broken(at, p))?;
         let namespace = collection.namespace.clone();
         let broken = |problem| Broken { offset: at, namespace: Some(namespace.to_string()), problem };
-        match self.register(&collection).map_err(broken)? {
-            None => Ok(()),
-            Some(target) if target == namespace => self.emit(item, sink),
-            Some(target) => {
+        let target = self.filter.target(&namespace);
+        let renamed = match &target {
+            Some(target) if *target != namespace => {
                 let source = |view_on: &str| {
                     let source = Namespace::new(&namespace.database, view_on);
                     self.filter.target(&source).map(|target| target.collection)
                 };
-                let renamed = header::rename(document, &target, source).map_err(broken)?;
-                self.emit(renamed.as_bytes(), sink)
+                Some(header::rename(document, target, source).map_err(broken)?)
             }
+            _ => None,
+        };
+        // A view on something that has a new name has other options: those that it will have.
+        let metadata = match &renamed {
+            Some(renamed) => header::collection(renamed).map_err(broken)?.metadata,
+            None => collection.metadata,
+        };
+        let metadata = Metadata::from_archive(metadata).map_err(broken)?;
+        self.register(&namespace, target.clone(), collection.kind, metadata).map_err(broken)?;
+        match (target, renamed) {
+            (None, _) => Ok(()),
+            (Some(_), None) => self.emit(item, sink),
+            (Some(_), Some(renamed)) => self.emit(renamed.as_bytes(), sink),
         }
     }
 
-    /// Notes a namespace of the prelude; gives the name under which it is passed on.
-    fn register(&mut self, collection: &header::Collection) -> Result<Option<Namespace>, String> {
-        let namespace = &collection.namespace;
-        let target = self.filter.target(namespace);
-        let mut entry = Entry::new(namespace.clone(), target.clone());
-        entry.kind = collection.kind;
-        entry.metadata = Metadata::from_archive(collection.metadata)?;
-        let series = collection.kind == Kind::Timeseries;
-        let blocks = if series { namespace.buckets() } else { namespace.clone() };
+    /// Notes a namespace of the prelude.
+    fn register(
+        &mut self,
+        namespace: &Namespace,
+        target: Option<Namespace>,
+        kind: Kind,
+        metadata: Metadata,
+    ) -> Result<(), String> {
+        let blocks = if kind == Kind::Timeseries { namespace.buckets() } else { namespace.clone() };
         if self.by_name.contains_key(&blocks) {
             return Err("it is listed twice".to_owned());
         }
@@ -258,8 +237,8 @@ impl Parser {
         {
             return Err(format!("two namespaces would be {target}"));
         }
-        self.add(blocks, entry);
-        Ok(target)
+        self.add(blocks, Entry { kind, metadata, ..Entry::new(namespace.clone(), target) });
+        Ok(())
     }
 
     fn add(&mut self, blocks: Namespace, entry: Entry) {
@@ -314,7 +293,7 @@ impl Parser {
 
     /// Takes documents, or pieces of one, as they lie in the chunk.
     fn stream(&mut self, rest: &[u8], sink: &mut Sink) -> Result<usize, FeedError> {
-        let length = if self.last_block { no_length } else { item_length };
+        let length = if self.last_block { no_length } else { item::length };
         let scan = &mut self.spaces[self.block].scan;
         let before = scan.documents;
         let taken = scan.take(rest, length);
@@ -381,25 +360,9 @@ impl Parser {
     }
 }
 
-/// Bytes of the item that begins with `prefix`.
-fn item_size(prefix: [u8; 4], magic: bool) -> Result<usize, String> {
-    if magic { Ok(4) } else { item_length(prefix).map(|length| length.unwrap_or(4)) }
-}
-
-/// The length of the document that begins with `prefix`; `None` when it is the end of a block.
-fn item_length(prefix: [u8; 4]) -> Result<Option<usize>, String> {
-    if prefix == TERMINATOR {
-        return Ok(None);
-    }
-    match u32::from_le_bytes(prefix) {
-        length @ 5..=MAX_DOCUMENT => Ok(Some(length as usize)),
-        length => Err(format!("{length} is not the length of a document")),
-    }
-}
-
 const IN_LAST_BLOCK: &str = "a document in a block that ends its namespace";
 
-/// As [`item_length`], in a block that has no documents.
+/// As [`item::length`], in a block that has no documents.
 fn no_length(prefix: [u8; 4]) -> Result<Option<usize>, String> {
     if prefix == TERMINATOR { Ok(None) } else { Err(IN_LAST_BLOCK.to_owned()) }
 }

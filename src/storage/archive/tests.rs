@@ -255,6 +255,8 @@ fn a_filtered_archive_is_a_whole_archive() {
             (new.documents, new.bytes, new.crc, new.digest)
         );
     }
+    // What it says of the view is what the view will be.
+    assert_eq!(contents.namespaces[3].metadata, again.namespaces[2].metadata);
     // The entry about b.two is gone, the one about a.one has the new name.
     let oplog = again.oplog.unwrap();
     assert_eq!((oplog.entries, oplog.last), (2, (8, 1)));
