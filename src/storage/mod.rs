@@ -8,6 +8,7 @@ pub mod index;
 pub mod layout;
 pub mod manifest;
 pub mod memory;
+pub mod owner;
 pub mod pack;
 pub mod rclone;
 pub mod store;

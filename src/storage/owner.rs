@@ -1,0 +1,192 @@
+//! Who may write one policy's snapshots into a place: two sites must never mix theirs.
+//!
+//! A claim is a small object that is written once. The earliest claim that no other one supersedes owns the place; its
+//! site is compared with our own. Taking over is a new claim that names what it supersedes. Stores have no
+//! compare-and-set, so after making a claim we wait and look again. A race that is lost all the same does no harm to
+//! data: attempts never share objects.
+
+use crate::{
+    domain::{
+        error::Invalid,
+        location::Location,
+        names::{InstanceName, PolicyName},
+        verdict::Failure,
+    },
+    storage::{
+        document::{self, Document, DocumentError, DocumentWriter, FORMAT},
+        layout::ClaimName,
+        store::{ObjectStore, StoreError},
+    },
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeSet, time::Duration};
+
+/// How long a new claim waits for another one that was made at the same time to become visible.
+pub const SETTLE: Duration = Duration::from_secs(10);
+
+/// The text of a claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Claim {
+    format: String,
+    policy: PolicyName,
+    instance: InstanceName,
+    site: String,
+    claimed_at: Timestamp,
+    /// Names of the claims that it takes over from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    supersedes: Vec<String>,
+    #[serde(rename = "self")]
+    self_hash: String,
+}
+
+impl Document for Claim {
+    fn self_hash(&mut self) -> &mut String {
+        &mut self.self_hash
+    }
+
+    fn check(&self) -> Result<(), Invalid> {
+        Ok(())
+    }
+}
+
+/// Who asks, and for what.
+#[derive(Debug, Clone)]
+pub struct Claimant<'a> {
+    /// The policy whose snapshots are meant.
+    pub policy: &'a PolicyName,
+    /// Whose data.
+    pub instance: &'a InstanceName,
+    /// Our own site.
+    pub site: &'a str,
+    /// The place, for messages.
+    pub destination: &'a Location,
+    /// Wait between a claim and the second look: [`SETTLE`].
+    pub settle: Duration,
+}
+
+impl Claimant<'_> {
+    /// Makes sure that the place is ours, claiming it when it is nobody's and, with `take_over`, when it is another
+    /// site's. True when a claim was written.
+    ///
+    /// # Errors
+    /// `OwnedElsewhere`, or the store's failure.
+    pub async fn acquire(
+        &self,
+        store: &dyn ObjectStore,
+        take_over: bool,
+        now: Timestamp,
+    ) -> Result<bool, Failure> {
+        let claims = self.claims(store).await?;
+        let supersedes = match owner(&claims) {
+            Some(owner) if owner.site == self.site => return Ok(false),
+            Some(owner) if !take_over => return Err(self.refusal(owner)),
+            Some(_) => claims.iter().map(|(name, _)| name.to_string()).collect(),
+            None => vec![],
+        };
+        self.write(store, supersedes, now).await?;
+        tokio::time::sleep(self.settle).await;
+        self.check(store).await?;
+        Ok(true)
+    }
+
+    /// Looks whether the place is (still) ours.
+    ///
+    /// # Errors
+    /// `OwnedElsewhere`, `OwnerClaimMissing`, or the store's failure.
+    pub async fn check(&self, store: &dyn ObjectStore) -> Result<(), Failure> {
+        match owner(&self.claims(store).await?) {
+            Some(owner) if owner.site == self.site => Ok(()),
+            Some(owner) => Err(self.refusal(owner)),
+            None => Err(Failure::temporary(
+                "OwnerClaimMissing",
+                format!("{} shows no claim of policy {}, not even our own", self.place(), self.policy),
+            )),
+        }
+    }
+
+    /// Looks whether another site owns the place. Nobody does, or we do: fine.
+    ///
+    /// # Errors
+    /// `OwnedElsewhere`, or the store's failure.
+    pub async fn check_free(&self, store: &dyn ObjectStore) -> Result<(), Failure> {
+        match owner(&self.claims(store).await?) {
+            Some(owner) if owner.site != self.site => Err(self.refusal(owner)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn claims(&self, store: &dyn ObjectStore) -> Result<Vec<(ClaimName, Vec<String>)>, Failure> {
+        let listed = match store.list("", false, false).await {
+            Err(StoreError::NotFound { .. }) => vec![],
+            listed => listed?,
+        };
+        let names = listed.iter().filter(|entry| !entry.is_dir).filter_map(|entry| entry.path.parse().ok());
+        let mut claims = Vec::new();
+        for name in names.filter(|name: &ClaimName| name.policy == *self.policy) {
+            match document::open::<Claim>(&store.get(&name.to_string()).await?) {
+                Ok(claim) => claims.push((name, claim.supersedes)),
+                // Its writer never saw it confirmed, or it rotted: it claims nothing.
+                Err(DocumentError::Truncated | DocumentError::Damaged(_)) => {}
+                Err(error @ DocumentError::Newer(_)) => {
+                    return Err(Failure::permanent("OwnerClaimNewer", format!("{name}: {error}")));
+                }
+            }
+        }
+        Ok(claims)
+    }
+
+    async fn write(
+        &self,
+        store: &dyn ObjectStore,
+        supersedes: Vec<String>,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let name = ClaimName::new(self.policy.clone(), now, self.site)
+            .map_err(|error| Failure::permanent("SpecInvalid", error.to_string()))?;
+        let (_, text) = document::seal(Claim {
+            format: FORMAT.to_owned(),
+            policy: self.policy.clone(),
+            instance: self.instance.clone(),
+            site: self.site.to_owned(),
+            claimed_at: name.at.time(),
+            supersedes,
+            self_hash: String::new(),
+        });
+        let failed = match store.put(&name.to_string(), vec![text.clone()]).await {
+            Ok(()) => return Ok(()),
+            Err(failed) => failed,
+        };
+        // A reply that was lost; or a twin of ours in the same second, whose claim is as good.
+        match store.get(&name.to_string()).await {
+            Ok(found) if found == text => Ok(()),
+            _ => Err(failed.into()),
+        }
+    }
+
+    fn place(&self) -> String {
+        format!("{}/{}", self.destination, self.instance)
+    }
+
+    fn refusal(&self, owner: &ClaimName) -> Failure {
+        Failure::permanent(
+            "OwnedElsewhere",
+            format!(
+                "{} belongs to another site for policy {}: site {} since {} (this is site {})",
+                self.place(),
+                self.policy,
+                owner.site,
+                owner.at.time(),
+                self.site
+            ),
+        )
+        .fix("if that site is gone for good, take the place over with this line in the policy: destination.takeOver: true")
+    }
+}
+
+/// The earliest claim that no other one supersedes.
+fn owner(claims: &[(ClaimName, Vec<String>)]) -> Option<&ClaimName> {
+    let superseded: BTreeSet<&str> = claims.iter().flat_map(|(_, names)| names).map(String::as_str).collect();
+    claims.iter().map(|(name, _)| name).filter(|name| !superseded.contains(name.to_string().as_str())).min()
+}
