@@ -88,7 +88,8 @@ impl Catalog {
                 catalog.count_foreign(&entry.path);
             }
         }
-        let listings: Vec<_> = stream::iter(days.iter().map(|day| store.list(day, false, false)))
+        let listings: Vec<_> = stream::iter(days)
+            .map(|day| async move { store.list(&day, false, false).await })
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
@@ -101,7 +102,7 @@ impl Catalog {
             }
         }
         names.sort_by_key(|name| std::cmp::Reverse((name.slot(), name.policy().clone())));
-        let mut found = stream::iter(names.into_iter().map(|name| find(store, name))).buffered(AT_ONCE);
+        let mut found = stream::iter(names).map(|name| find(store, name)).buffered(AT_ONCE);
         while let Some(found) = found.try_next().await? {
             match found {
                 Found::Valid(manifest) => catalog.snapshots.push(*manifest),

@@ -141,8 +141,8 @@ pub enum ObjectName {
 /// What an attempt's object is. In the order in which pruning deletes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AttemptObject {
-    /// A part of the pack.
-    Part,
+    /// A part of the pack; its number.
+    Part(u32),
     /// A list of parts.
     PartsList,
     /// A piece of the index.
@@ -166,13 +166,14 @@ impl ObjectName {
             return Some(Self::OfAttempt(prefix, AttemptObject::SourceRecord(retry)));
         }
         let (kind, number) = rest.rsplit_once('.')?;
+        let number = parse_number(number)?;
         let object = match kind {
-            "tar.zst" | "tar.zst.age" | "archive.zst" | "archive.zst.age" => AttemptObject::Part,
+            "tar.zst" | "tar.zst.age" | "archive.zst" | "archive.zst.age" => AttemptObject::Part(number),
             "parts" => AttemptObject::PartsList,
             "index.zst" | "index.zst.age" => AttemptObject::Index,
             _ => return None,
         };
-        is_number(number).then_some(Self::OfAttempt(prefix, object))
+        Some(Self::OfAttempt(prefix, object))
     }
 }
 
@@ -186,12 +187,10 @@ fn retry_of(name: &str, stem: &str, extension: &str) -> Option<u32> {
 }
 
 /// `00012`, or `00012r3` of a retry.
-fn is_number(text: &str) -> bool {
+fn parse_number(text: &str) -> Option<u32> {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit());
-    match text.split_once('r') {
-        None => digits(text),
-        Some((number, retry)) => digits(number) && digits(retry),
-    }
+    let (number, retry) = text.split_once('r').unwrap_or((text, "0"));
+    if digits(number) && digits(retry) { number.parse().ok() } else { None }
 }
 
 /// The name of an owner's claim: `owner-<policy>-<UTC>-<site>.json`. In order of precedence: earliest first.
@@ -270,9 +269,9 @@ mod tests {
             ("manifest.json.bak", None),
             ("RESTORE.txt", Some(ObjectName::RestoreText(0))),
             ("restore.txt", None),
-            ("homes-of-all-0aj3k9v00.tar.zst.00000", of(AttemptObject::Part)),
-            ("homes-of-all-0aj3k9v00.tar.zst.age.00012r3", of(AttemptObject::Part)),
-            ("homes-of-all-0aj3k9v00.archive.zst.00012", of(AttemptObject::Part)),
+            ("homes-of-all-0aj3k9v00.tar.zst.00000", of(AttemptObject::Part(0))),
+            ("homes-of-all-0aj3k9v00.tar.zst.age.00012r3", of(AttemptObject::Part(12))),
+            ("homes-of-all-0aj3k9v00.archive.zst.00012", of(AttemptObject::Part(12))),
             ("homes-of-all-0aj3k9v00.parts.000", of(AttemptObject::PartsList)),
             ("homes-of-all-0aj3k9v00.index.zst.000", of(AttemptObject::Index)),
             ("homes-of-all-0aj3k9v00.source.json", of(AttemptObject::SourceRecord(0))),

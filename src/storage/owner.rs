@@ -13,7 +13,7 @@ use crate::{
         verdict::Failure,
     },
     storage::{
-        document::{self, Document, DocumentError, DocumentWriter, FORMAT},
+        document::{self, Document, DocumentError, FORMAT},
         layout::ClaimName,
         store::{ObjectStore, StoreError},
     },

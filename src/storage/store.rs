@@ -243,8 +243,11 @@ impl From<StoreError> for Failure {
         match error {
             StoreError::NotFound { .. } => Self::permanent("ObjectMissing", message),
             StoreError::Exists { .. } => Self::temporary("NameTaken", message),
-            StoreError::Credentials { .. } => Self::new(Verdict::Credentials, "CredentialsRefused", message)
-                .fix("renew the remote's login in the rclone configuration: rclone config reconnect REMOTE:"),
+            StoreError::Credentials { .. } => {
+                Self::new(Verdict::Credentials, "RemoteCredentialsRefused", message).fix(
+                    "renew the remote's login in the rclone configuration: rclone config reconnect REMOTE:",
+                )
+            }
             StoreError::Full { .. } => Self::permanent("RemoteFull", message)
                 .fix("free space on the remote or raise its quota; lower retention keeps fewer snapshots"),
             StoreError::Unusable { .. } => Self::permanent("RemoteUnusable", message)

@@ -1,0 +1,64 @@
+//! When a source is too small to be true: a volume that was not mounted, a database that was dropped.
+
+use crate::{
+    domain::{
+        policy::{Guards, Source},
+        snapshot::SourceSummary,
+        verdict::{Failure, Verdict},
+    },
+    storage::manifest::SourceRecord,
+};
+
+/// Compares what was stored with what is plausible. Gives what was let pass, as warnings.
+///
+/// # Errors
+/// `SourceEmpty` or `SourceCollapsed`, unless a person said that it shrank on purpose.
+pub fn check(
+    source: &Source,
+    record: &SourceRecord,
+    last_good: Option<&SourceSummary>,
+    guards: Guards,
+    accept_shrink: bool,
+) -> Result<Vec<String>, Failure> {
+    let found = empty(source, record).or_else(|| {
+        last_good.and_then(|last| collapsed(&record.summary(), last, guards.minimum_source_percent))
+    });
+    match found {
+        Some(failure) if accept_shrink => Ok(vec![format!("{} (accepted)", failure.message)]),
+        Some(failure) => {
+            Err(failure.fix("if this is right, say so once: backstay run POLICY --accept-shrink"))
+        }
+        None => Ok(vec![]),
+    }
+}
+
+fn empty(source: &Source, record: &SourceRecord) -> Option<Failure> {
+    let name = source.name();
+    let message = match source {
+        Source::Volume(volume) if volume.allow_empty => return None,
+        // The root itself is a record; a lost mount leaves nothing but directories.
+        Source::Volume(_) if record.index.records <= record.counts.dirs => {
+            format!("{name}: there is nothing in it but {} directories", record.counts.dirs)
+        }
+        Source::Mongodb(_) if record.counts.files == 0 => format!("{name}: there is not one collection"),
+        _ => return None,
+    };
+    Some(Failure::new(Verdict::Guard, "SourceEmpty", message))
+}
+
+fn collapsed(now: &SourceSummary, last: &SourceSummary, percent: u8) -> Option<Failure> {
+    let measures = [
+        ("bytes", now.source_bytes, last.source_bytes),
+        ("files", now.files, last.files),
+        ("collections", now.collections, last.collections),
+        ("documents", now.documents, last.documents),
+    ];
+    let (what, is, was) = measures
+        .into_iter()
+        .find(|(_, is, was)| u128::from(*is) * 100 < u128::from(*was) * u128::from(percent))?;
+    Some(Failure::new(
+        Verdict::Guard,
+        "SourceCollapsed",
+        format!("{}: {is} {what}, less than {percent} % of the last good backup's {was}", now.source),
+    ))
+}

@@ -1,0 +1,72 @@
+//! The preflight: remote and sources can be reached, before the first night has to find out.
+//!
+//! The place is not another site's → a probe is written, read back and deleted → each source is looked at. A probe that
+//! cannot be deleted is a remark: backups need no permission to delete, pruning does and sweeps it later.
+
+use crate::{
+    domain::{policy::Source, verdict::Failure},
+    plan::task_spec::{TaskReport, TaskSpec},
+    storage::{layout, store::ObjectStore},
+    task::{
+        context::Meter,
+        finish::claimant,
+        report,
+        world::{Access, World},
+    },
+};
+use bytes::Bytes;
+
+/// Looks at the remote and every source. All that is wrong is told; the first failure is the verdict.
+pub async fn preflight(spec: &TaskSpec, sources: &[Source], world: &dyn World, meter: &Meter) -> TaskReport {
+    let mut report = report::empty();
+    let mut failures = Vec::new();
+    meter.begin("looking at the remote", None);
+    match remote(spec, world).await {
+        Ok(remark) => report.warnings.extend(remark),
+        Err(failure) => failures.push(failure),
+    }
+    for source in sources {
+        meter.begin(&format!("looking at {}", source.name()), None);
+        match world.look(source).await {
+            Ok(remarks) => report.warnings.extend(remarks),
+            Err(failure) if source.is_optional() => {
+                report.warnings.push(format!("{}: optional: {failure}", source.name()));
+            }
+            Err(failure) => failures.push(failure),
+        }
+    }
+    let mut failures = failures.into_iter();
+    if let Some(first) = failures.next() {
+        report.verdict = first.verdict;
+        report.failure = Some(first);
+        report.warnings.extend(failures.map(|failure| failure.message));
+    }
+    report
+}
+
+async fn remote(spec: &TaskSpec, world: &dyn World) -> Result<Option<String>, Failure> {
+    let store = world.open(Access::Prune).await?;
+    if !spec.take_over {
+        claimant(spec, world).check_free(&*store).await?;
+    }
+    store.make_directory("").await?;
+    let name = layout::probe(&spec.policy, world.now(), &spec.site);
+    let text = Bytes::from_static(b"Backstay looked whether it can write here. This file can be deleted.\n");
+    store
+        .put(&name, vec![text.clone()])
+        .await
+        .map_err(|error| Failure::from(error).within("writing a probe"))?;
+    let found = store.get(&name).await.map_err(|error| Failure::from(error).within("reading a probe"))?;
+    if found != text {
+        return Err(Failure::permanent(
+            "RemoteAlters",
+            format!("{name} does not read as it was written: the remote alters what it stores"),
+        ));
+    }
+    Ok(delete(&*store, &name).await)
+}
+
+async fn delete(store: &dyn ObjectStore, name: &str) -> Option<String> {
+    let error = store.delete(name).await.err()?;
+    Some(format!("{name} cannot be deleted, nor could pruning delete anything: {error}"))
+}

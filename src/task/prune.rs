@@ -1,0 +1,249 @@
+//! Pruning: what retention drops goes, manifests first, bytes after a second reading.
+//!
+//! Survey (complete, or nothing is deleted) → doomed, by both evaluations → delete their manifests and confirm → read
+//! all manifests again → delete what no manifest refers to and what is older than a grace period. Killed anywhere, the
+//! next pass computes everything again from the store. Names that are not ours are never touched.
+
+mod sweep;
+
+use crate::{
+    domain::{
+        names::SnapshotName,
+        retention::{self, Decision, Point, Retention},
+        verdict::Failure,
+    },
+    storage::{
+        catalog::Catalog,
+        layout::{self, AttemptObject, ObjectName, PackId, Prefix},
+        manifest::{Manifest, PackRef, SourceRecord},
+        owner::Claimant,
+        store::{Listed, ObjectStore, StoreError},
+    },
+};
+use jiff::{SignedDuration, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What to prune.
+pub struct Request<'a> {
+    /// Policy and site; the place must be theirs.
+    pub claimant: &'a Claimant<'a>,
+    /// What to keep.
+    pub rules: &'a Retention,
+    /// Kept whatever the rules say.
+    pub held: BTreeSet<SnapshotName>,
+    /// Snapshots that must be seen: when one is not, the listing is not to be trusted.
+    pub known: BTreeSet<SnapshotName>,
+    /// Longest time a run may take.
+    pub run_deadline_seconds: u64,
+    /// A pass may remove more than half of the snapshots.
+    pub allow_many: bool,
+}
+
+/// What a pass removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Snapshots that are gone.
+    pub removed: Vec<SnapshotName>,
+    /// Objects that were deleted beside manifests.
+    pub objects: u64,
+    /// What did not work; the next pass tries again.
+    pub warnings: Vec<String>,
+}
+
+impl Request<'_> {
+    /// Two days, and the longest run: by then whatever was under way is committed or dead.
+    fn grace(&self) -> SignedDuration {
+        let deadline = i64::try_from(self.run_deadline_seconds.min(100 * 365 * 86_400)).unwrap_or(i64::MAX);
+        SignedDuration::from_hours(48) + SignedDuration::from_secs(deadline)
+    }
+
+    /// What becomes of each snapshot of the policy.
+    pub fn decide(&self, catalog: &Catalog, now: Timestamp) -> Vec<Decision> {
+        let points: Vec<_> = catalog
+            .of(Some(self.claimant.policy))
+            .map(|manifest| Point {
+                name: manifest.snapshot.clone(),
+                committed_at: manifest.committed_at,
+                complete: manifest.complete,
+            })
+            .collect();
+        retention::decide(&points, self.rules, &self.held, self.grace(), now)
+    }
+}
+
+/// One pass over the policy's snapshots.
+///
+/// # Errors
+/// Why nothing was deleted; or, after manifests were, why no bytes were: the next pass goes on.
+pub async fn prune(
+    store: &dyn ObjectStore,
+    request: &Request<'_>,
+    now: Timestamp,
+) -> Result<Pruned, Failure> {
+    request.claimant.check(store).await?;
+    let catalog = survey(store, request, now).await?;
+    let doomed: Vec<_> =
+        request.decide(&catalog, now).into_iter().filter(Decision::is_doomed).map(|d| d.name).collect();
+    let points = catalog.of(Some(request.claimant.policy)).count();
+    if doomed.len() * 2 > points && !request.allow_many {
+        return Err(stopped(format!(
+            "retention would remove {} of {points} snapshots at once, more than half of them",
+            doomed.len()
+        ))
+        .fix("if that is what you want: backstay prune POLICY --confirm; else raise retention"));
+    }
+    let mut pruned = Pruned::default();
+    for name in doomed.iter().rev() {
+        delete_manifest(store, name, &mut pruned).await;
+    }
+    let catalog = Catalog::load(store).await?;
+    refuse_damage(&catalog)?;
+    pruned.removed =
+        doomed.into_iter().filter(|name| !catalog.snapshots.iter().any(|m| m.snapshot == *name)).collect();
+    sweep::sweep(store, request, &catalog, now, &mut pruned).await?;
+    Ok(pruned)
+}
+
+/// Reads everything that must be right before anything is deleted.
+async fn survey(store: &dyn ObjectStore, request: &Request<'_>, now: Timestamp) -> Result<Catalog, Failure> {
+    let catalog = Catalog::load(store).await?;
+    refuse_damage(&catalog)?;
+    if let Some(name) =
+        request.known.iter().find(|name| !catalog.snapshots.iter().any(|m| m.snapshot == **name))
+    {
+        return Err(stopped(format!("{name} should be there, and the listing does not show it")));
+    }
+    if let Some(ahead) =
+        catalog.of(Some(request.claimant.policy)).find(|manifest| manifest.committed_at > now)
+    {
+        return Err(stopped(format!(
+            "{} was committed at {}, which is later than this machine's clock says",
+            ahead.snapshot, ahead.committed_at
+        )));
+    }
+    let mut needed: BTreeMap<String, Vec<&SourceRecord>> = BTreeMap::new();
+    for manifest in catalog.of(Some(request.claimant.policy)) {
+        for record in &manifest.sources {
+            for directory in directories(manifest, record) {
+                needed.entry(directory).or_default().push(record);
+            }
+        }
+    }
+    for (directory, records) in needed {
+        let listed = store.list(&directory, false, false).await?;
+        let there = Objects::of(&directory, &listed);
+        for record in records {
+            there.hold(record).map_err(|object| {
+                stopped(format!("{directory}/{object} is missing, and a snapshot refers to it"))
+                    .fix("backstay verify POLICY shows which snapshots are damaged")
+            })?;
+        }
+    }
+    Ok(catalog)
+}
+
+fn directories(manifest: &Manifest, record: &SourceRecord) -> BTreeSet<String> {
+    let packs = record.packs.iter().filter_map(|pack| pack.id.parse::<PackId>().ok());
+    packs.map(|id| id.directory()).chain([layout::directory(&manifest.snapshot)]).collect()
+}
+
+fn refuse_damage(catalog: &Catalog) -> Result<(), Failure> {
+    match catalog.damaged.first() {
+        Some(damaged) => Err(stopped(damaged.failure().message)),
+        None => Ok(()),
+    }
+}
+
+fn stopped(why: String) -> Failure {
+    Failure::permanent("PruneStopped", why)
+}
+
+/// What one directory holds.
+struct Objects<'a> {
+    directory: &'a str,
+    names: BTreeMap<&'a str, u64>,
+    parts: BTreeSet<(Prefix, u32)>,
+}
+
+impl<'a> Objects<'a> {
+    fn of(directory: &'a str, listed: &'a [Listed]) -> Self {
+        let names: BTreeMap<_, _> =
+            listed.iter().filter_map(|entry| Some((entry.path.rsplit('/').next()?, entry.size))).collect();
+        let parts = names
+            .keys()
+            .filter_map(|name| match ObjectName::parse(name) {
+                Some(ObjectName::OfAttempt(prefix, AttemptObject::Part(number))) => Some((prefix, number)),
+                _ => None,
+            })
+            .collect();
+        Self { directory, names, parts }
+    }
+
+    /// Everything that `record` has in this directory, by name and number; its lists tell sizes, and finishing proved
+    /// them.
+    fn hold(&self, record: &SourceRecord) -> Result<(), String> {
+        for pack in &record.packs {
+            self.hold_pack(pack)?;
+        }
+        let index_here = record.packs.is_empty()
+            || record.packs.iter().any(|pack| pack.id == format!("{}/{}", self.directory, record.prefix()));
+        match record
+            .index
+            .objects
+            .iter()
+            .find(|object| self.names.get(object.name.as_str()) != Some(&object.stored))
+        {
+            Some(object) if index_here => Err(object.name.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    fn hold_pack(&self, pack: &PackRef) -> Result<(), String> {
+        let Ok(id) = pack.id.parse::<PackId>() else { return Err(pack.id.clone()) };
+        if id.directory() != self.directory {
+            return Ok(());
+        }
+        if let Some(list) = pack.part_lists.iter().find(|list| !self.names.contains_key(list.name.as_str())) {
+            return Err(list.name.clone());
+        }
+        let numbers = 0..u32::try_from(pack.parts).unwrap_or(u32::MAX);
+        match numbers.into_iter().find(|number| !self.parts.contains(&(id.prefix.clone(), *number))) {
+            Some(number) => Err(format!("part {number} of {}", id.prefix)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Deletes a snapshot's manifests, the newest retry first: the first name is the one that readers believe.
+async fn delete_manifest(store: &dyn ObjectStore, name: &SnapshotName, pruned: &mut Pruned) {
+    if let Err(error) = try_delete_manifest(store, name).await {
+        pruned.warnings.push(format!("{name} could not be removed: {error}"));
+    }
+}
+
+async fn try_delete_manifest(store: &dyn ObjectStore, name: &SnapshotName) -> Result<(), StoreError> {
+    let listed = store.list(&layout::directory(name), false, false).await?;
+    let mut manifests: Vec<_> = listed
+        .into_iter()
+        .filter_map(|entry| match ObjectName::parse(entry.path.rsplit('/').next()?) {
+            Some(ObjectName::Manifest(retry)) => Some((retry, entry.path)),
+            _ => None,
+        })
+        .collect();
+    manifests.sort_by_key(|(retry, _)| std::cmp::Reverse(*retry));
+    for (_, path) in manifests {
+        let deleted = store.delete(&path).await;
+        match store.get(&path).await {
+            Err(StoreError::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+            Ok(_) => {
+                deleted?;
+                return Err(StoreError::Unavailable {
+                    operation: format!("deleting {path}"),
+                    detail: "it is still there: locked".to_owned(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
