@@ -23,3 +23,8 @@ pub mod secret;
 pub mod sources;
 pub mod verify;
 pub mod world;
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

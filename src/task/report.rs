@@ -59,10 +59,12 @@ fn size(report: &TaskReport) -> usize {
     serde_json::to_vec(report).map_or(0, |text| text.len())
 }
 
+/// Cuts `text` to at most `length` bytes, the mark of the cut included.
 fn clip(text: &mut String, length: usize) {
-    let end = (0..=length).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    const MARK: &str = "…";
+    let end = (0..=length - MARK.len()).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     text.truncate(end);
-    text.push('…');
+    text.push_str(MARK);
 }
 
 /// Writes the report: a temporary file beside it, synced, renamed.

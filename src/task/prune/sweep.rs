@@ -74,7 +74,7 @@ impl Directory<'_> {
     async fn sweep(&self, store: &dyn ObjectStore, pruned: &mut Pruned) -> Result<bool, Failure> {
         let directory = layout::directory(self.name);
         let listed = store.list(&directory, false, false).await?;
-        let (mut debris, mut kept, mut texts) = (Vec::new(), 0, Vec::new());
+        let (mut debris, mut texts, mut kept, mut foreign) = (Vec::new(), Vec::new(), 0, 0);
         for entry in listed {
             let name = entry.path.rsplit('/').next().unwrap_or_default();
             match ObjectName::parse(name).filter(|_| !entry.is_dir) {
@@ -82,16 +82,16 @@ impl Directory<'_> {
                     debris.push((rank(object), entry.path));
                 }
                 Some(ObjectName::RestoreText(_)) => texts.push((Rank::RestoreText, entry.path)),
-                _ => kept += 1,
+                Some(_) => kept += 1,
+                None => foreign += 1,
             }
         }
-        if !self.live && kept == 0 && self.name.slot().time() < self.before {
+        let over = !self.live && kept == 0 && self.name.slot().time() < self.before;
+        if over {
             debris.append(&mut texts);
-        } else {
-            kept += texts.len();
         }
         let failed = delete(store, &directory, debris, pruned).await;
-        if failed || kept > 0 || self.live || self.name.slot().time() >= self.before {
+        if failed || foreign > 0 || !over {
             return Ok(false);
         }
         store.remove_directory(&directory).await?;

@@ -1,0 +1,507 @@
+//! The verbs over a store in memory: what a run leaves, whatever goes wrong, and whenever it dies.
+
+use super::{
+    fragments::{self, Listing},
+    model::{DAY, Dying, Model, NIGHT, at, backup_work, finish_work, snapshot, totals, volume},
+    report, run,
+    world::World,
+};
+use crate::{
+    domain::verdict::{Failure, Verdict},
+    plan::task_spec::{BackupWork, TaskReport, TaskSpec, Work},
+    storage::{
+        catalog::{AsOf, Catalog},
+        layout,
+        memory::{Effect, Fault, MemoryStore, Operation},
+        store::{ObjectStore, StoreError},
+    },
+};
+use std::{
+    collections::BTreeSet,
+    future::pending,
+    sync::{Arc, atomic::AtomicUsize, atomic::Ordering},
+};
+
+async fn perform(model: &Arc<Model>, spec: TaskSpec) -> TaskReport {
+    let world: Arc<dyn World> = model.clone();
+    run::run(spec, world, Arc::default(), pending()).await
+}
+
+async fn back_up(model: &Arc<Model>, work: BackupWork) -> TaskReport {
+    perform(model, model.spec(Work::Backup(work))).await
+}
+
+async fn catalog(model: &Model) -> Catalog {
+    Catalog::load(&*model.memory).await.unwrap()
+}
+
+/// Every snapshot that is listed is whole: all that its records name is stored.
+async fn all_whole(memory: &Arc<MemoryStore>) -> BTreeSet<String> {
+    let store: Arc<dyn ObjectStore> = memory.clone();
+    let mut whole = BTreeSet::new();
+    for manifest in Catalog::load(&*store).await.unwrap().snapshots {
+        let directories = fragments::directories(&manifest.snapshot, &manifest.sources);
+        let listing = Listing::of(&*store, directories.iter().map(String::as_str)).await.unwrap();
+        for record in &manifest.sources {
+            fragments::prove(&store, &manifest.snapshot, record, &listing).await.unwrap();
+        }
+        whole.insert(manifest.snapshot.to_string());
+    }
+    whole
+}
+
+fn unavailable() -> StoreError {
+    StoreError::Unavailable { operation: "it".to_owned(), detail: "no answer".to_owned() }
+}
+
+#[tokio::test]
+async fn a_run_is_committed_and_found_again() {
+    let model = Model::new();
+    let report = back_up(&model, backup_work(NIGHT)).await;
+    assert_eq!(report.failure, None);
+    let summary = report.snapshot.unwrap();
+    assert!(summary.complete);
+    assert_eq!(totals(&summary), [("homes".to_owned(), 150, 3), ("mail".to_owned(), 100, 2)]);
+    let catalog = catalog(&model).await;
+    assert_eq!(catalog.find(&AsOf::Latest, None, false).unwrap().summary(), summary);
+    assert_eq!(catalog.unknown, 0);
+    assert!(model.memory.paths().contains(&format!("{}/RESTORE.txt", layout::directory(&summary.name))));
+    let deletions = model.memory.calls().into_iter().filter(|(call, _)| *call == Operation::Delete).count();
+    assert_eq!(deletions, 0, "a backup deletes nothing");
+}
+
+#[tokio::test]
+async fn a_repeated_task_adopts_what_is_there() {
+    let model = Model::new();
+    let mut work = backup_work(NIGHT);
+    work.finish = None;
+    let first = back_up(&model, work.clone()).await;
+    let objects = model.memory.paths();
+    let again = back_up(&model, work).await;
+    assert_eq!((first.sources, &model.memory.paths()), (again.sources, &objects));
+    let committed = perform(&model, model.spec(Work::Finish(finish_work(NIGHT, &["homes", "mail"])))).await;
+    let objects = model.memory.paths();
+    let again = back_up(&model, backup_work(NIGHT)).await;
+    assert_eq!((committed.snapshot, &model.memory.paths()), (again.snapshot, &objects));
+    assert_eq!(model.reads.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn an_attempt_that_lost_a_part_is_not_adopted() {
+    let model = Model::new();
+    let work = BackupWork { finish: None, ..backup_work(NIGHT) };
+    back_up(&model, work).await;
+    let part =
+        model.memory.paths().into_iter().find(|path| path.contains("homes") && path.ends_with("00000"));
+    model.memory.lose(&part.unwrap());
+    model.set_now(NIGHT + 600);
+    let report = back_up(&model, backup_work(NIGHT)).await;
+    assert!(report.snapshot.unwrap().complete);
+    assert_eq!(model.reads.load(Ordering::Relaxed), 3);
+    all_whole(&model.memory).await;
+}
+
+#[tokio::test]
+async fn guards_stop_what_cannot_be_true() {
+    let last_good = |report: &TaskReport| report.snapshot.clone().unwrap().sources;
+    for (contents, accept, reason) in [
+        (vec![], false, Some("SourceEmpty")),
+        (vec![vec![1; 150]], false, Some("SourceCollapsed")),
+        (vec![vec![1; 2], vec![2; 2], vec![3; 2]], false, Some("SourceCollapsed")),
+        (vec![vec![1; 50], vec![2; 50]], false, None),
+        (vec![], true, None),
+    ] {
+        let model = Model::new();
+        let first = back_up(&model, backup_work(NIGHT)).await;
+        model.set("homes", Ok(contents.clone()));
+        model.set_now(NIGHT + DAY);
+        let work =
+            BackupWork { last_good: last_good(&first), accept_shrink: accept, ..backup_work(NIGHT + DAY) };
+        let report = back_up(&model, work).await;
+        let failure = report.failure.as_ref();
+        assert_eq!(failure.map(|failure| failure.reason.as_str()), reason, "{contents:?}");
+        assert_eq!(report.verdict, if reason.is_some() { Verdict::Guard } else { Verdict::Committed });
+        if let Some(failure) = failure {
+            assert_eq!(report.sources.len(), 1, "the other source was stored all the same");
+            assert!(failure.fix.as_ref().unwrap().contains("backstay run nightly --accept-shrink"));
+            assert_eq!(catalog(&model).await.snapshots.len(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_missing_source_makes_the_run_partial_only_at_the_finish() {
+    let model = Model::new();
+    model.set("mail", Err(Failure::permanent("NoSuchFolder", "mail: /srv does not exist")));
+    let report = back_up(&model, backup_work(NIGHT)).await;
+    assert_eq!(report.failure.unwrap().reason, "NoSuchFolder");
+    assert_eq!(report.sources.len(), 1);
+    assert!(catalog(&model).await.latest(None).is_none());
+
+    let report = perform(&model, model.spec(Work::Finish(finish_work(NIGHT, &["homes", "mail"])))).await;
+    let summary = report.snapshot.unwrap();
+    assert_eq!((summary.complete, summary.missing), (false, vec!["mail".parse().unwrap()]));
+    let catalog = catalog(&model).await;
+    assert_eq!(catalog.find(&AsOf::Latest, None, true).unwrap_err().reason, "SnapshotNotFound");
+    let by_name = AsOf::Name(summary.name);
+    assert_eq!(catalog.find(&by_name, None, false).unwrap_err().reason, "SnapshotIncomplete");
+    assert!(catalog.find(&by_name, None, true).is_ok());
+}
+
+#[tokio::test]
+async fn an_optional_source_is_a_remark() {
+    let model = Model::new();
+    model.set("optional-scratch", Err(Failure::temporary("Gone", "scratch is gone")));
+    let mut work = backup_work(NIGHT);
+    work.sources.push(volume("optional-scratch"));
+    work.finish.as_mut().unwrap().optional = vec!["optional-scratch".parse().unwrap()];
+    let report = back_up(&model, work).await;
+    assert!(report.snapshot.unwrap().complete);
+    assert!(
+        report.warnings.iter().any(|warning| warning.contains("scratch is gone")),
+        "{:?}",
+        report.warnings
+    );
+}
+
+#[tokio::test]
+async fn a_finish_without_anything_stored_says_so() {
+    let model = Model::new();
+    back_up(&model, BackupWork { finish: None, ..backup_work(NIGHT) }).await;
+    let spec = model.spec(Work::Finish(finish_work(NIGHT + DAY, &["homes"])));
+    assert_eq!(perform(&model, spec).await.failure.unwrap().reason, "NothingStored");
+}
+
+#[tokio::test]
+async fn a_remote_that_is_out_of_reach_is_asked_once_not_for_every_source() {
+    let model = Model::new();
+    model.memory.fault(Fault {
+        operation: Operation::Put,
+        path: "homes".to_owned(),
+        skip: 0,
+        times: usize::MAX,
+        effect: Effect::Refuse(StoreError::Full { detail: "quota exceeded".to_owned() }),
+    });
+    let report = back_up(&model, backup_work(NIGHT)).await;
+    assert_eq!(report.failure.unwrap().reason, "RemoteFull");
+    assert_eq!(model.reads.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn an_interrupted_manifest_is_written_again_under_another_name() {
+    for effect in
+        [Effect::CutAt(100, unavailable()), Effect::DoneButLost(unavailable()), Effect::Refuse(unavailable())]
+    {
+        for object in ["manifest", "RESTORE", "source"] {
+            let model = Model::new();
+            let fault = Fault {
+                operation: Operation::Put,
+                path: object.to_owned(),
+                skip: 0,
+                times: 1,
+                effect: effect.clone(),
+            };
+            model.memory.fault(fault);
+            let report = back_up(&model, backup_work(NIGHT)).await;
+            assert!(report.snapshot.unwrap().complete, "{object} {effect:?}");
+            assert_eq!(all_whole(&model.memory).await.len(), 1);
+            // And the next night's pruning is not stopped by what is left of it.
+            model.set_now(NIGHT + DAY);
+            let report = back_up(&model, backup_work(NIGHT + DAY)).await;
+            assert_eq!(report.warnings, Vec::<String>::new());
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_site_is_refused_until_it_takes_over() {
+    let model = Model::new();
+    back_up(&model, backup_work(NIGHT)).await;
+    let spec = |take_over: bool, night: i64| TaskSpec {
+        site: "elsewhere".to_owned(),
+        take_over,
+        ..model.spec(Work::Backup(backup_work(NIGHT + night * DAY)))
+    };
+    model.set_now(NIGHT + DAY);
+    let refused = perform(&model, spec(false, 1)).await.failure.unwrap();
+    assert_eq!((refused.verdict, refused.reason.as_str()), (Verdict::Permanent, "OwnedElsewhere"));
+    insta::assert_snapshot!(format!("{refused}\n{}", refused.fix.as_deref().unwrap()));
+
+    let taken = perform(&model, spec(true, 1)).await;
+    assert!(taken.snapshot.is_some());
+    assert!(taken.warnings[0].contains("takeOver can be removed"));
+    model.set_now(NIGHT + 2 * DAY);
+    assert!(perform(&model, spec(false, 2)).await.snapshot.is_some());
+    let old = back_up(&model, backup_work(NIGHT + 3 * DAY)).await.failure.unwrap();
+    assert!(old.message.contains("site elsewhere since 2026-11-26T02:00:00Z"), "{old}");
+}
+
+#[tokio::test]
+async fn of_two_sites_that_begin_together_one_goes_on() {
+    let model = Model::new();
+    let spec = |site: &str| TaskSpec {
+        site: site.to_owned(),
+        ..model.spec(Work::Backup(BackupWork { finish: None, ..backup_work(NIGHT) }))
+    };
+    let (one, two) = tokio::join!(perform(&model, spec("one")), perform(&model, spec("two")));
+    let refused = [&one, &two].iter().filter(|report| report.failure.is_some()).count();
+    assert_eq!(refused, 1, "{one:?} {two:?}");
+}
+
+#[tokio::test]
+async fn a_run_that_dies_anywhere_is_finished_by_the_next_attempt() {
+    for done_but_lost in [false, true] {
+        for calls in 0.. {
+            let model = Model::new();
+            model.through(|inner| Arc::new(Dying { inner, left: AtomicUsize::new(calls), done_but_lost }));
+            let first = back_up(&model, backup_work(NIGHT)).await;
+            let before = all_whole(&model.memory).await;
+            assert!(first.snapshot.is_none() || !before.is_empty(), "success without a manifest");
+            model.through(|inner| inner);
+            model.set_now(NIGHT + 300);
+            let second = back_up(&model, backup_work(NIGHT)).await;
+            assert!(second.snapshot.expect("committed").complete, "after {calls} calls");
+            assert_eq!(all_whole(&model.memory).await.len(), 1);
+            if first.failure.is_none() && first.warnings.is_empty() {
+                break;
+            }
+            assert!(calls < 200, "it never ends: {first:?}");
+        }
+    }
+}
+
+/// Another model with the same objects.
+fn copy_of(model: &Model) -> Arc<Model> {
+    let copy = Model::new();
+    for path in model.memory.paths() {
+        copy.memory.overwrite(&path, model.memory.peek(&path).unwrap());
+    }
+    copy
+}
+
+/// Nights 0 to 13 committed; foreign things and debris among them; kept are seven days.
+async fn a_fortnight() -> Arc<Model> {
+    let model = Model::new();
+    for night in 0..14 {
+        model.set_now(NIGHT + night * DAY);
+        let mut work = backup_work(NIGHT + night * DAY);
+        work.finish.as_mut().unwrap().retention.keep_within_days = 1000;
+        assert!(back_up(&model, work).await.snapshot.is_some());
+    }
+    for path in FOREIGN {
+        model.memory.overwrite(path, "not ours");
+    }
+    let young =
+        format!("{}/homes-{}.tar.zst.00000", layout::directory(&snapshot(NIGHT + 13 * DAY)), attempt(13));
+    let old =
+        format!("{}/homes-{}.tar.zst.00000", layout::directory(&snapshot(NIGHT + 12 * DAY)), attempt(2));
+    let lost = format!("20261126/nightly-20261126T050000Z/mail-{}.tar.zst.00000", attempt(1));
+    for path in [young, old, lost] {
+        model.memory.overwrite(&path, "debris");
+    }
+    model
+}
+
+const FOREIGN: [&str; 6] = [
+    "home.tgz",
+    "20261125/home.tgz",
+    "20261126/notes/readme",
+    "20261126/nightly-20261126T020000Z/notes.txt",
+    "20261126/weekly-20261126T030000Z/homes-0aj3k9v00.tar.zst.00000",
+    "owner-weekly-20261126T030000Z-there.json",
+];
+
+fn attempt(night: i64) -> crate::domain::names::AttemptId {
+    crate::domain::names::AttemptId::new(at(NIGHT + night * DAY + 60), 99)
+}
+
+fn prune_at(model: &Model, night: i64) -> TaskSpec {
+    model.set_now(NIGHT + night * DAY);
+    model.spec(Work::Finish(finish_work(NIGHT + 13 * DAY, &["homes", "mail"])))
+}
+
+#[tokio::test]
+async fn pruning_removes_what_both_evaluations_drop_and_nothing_foreign() {
+    let model = a_fortnight().await;
+    let report = perform(&model, prune_at(&model, 13)).await;
+    assert_eq!(report.warnings, Vec::<String>::new());
+    // The newest that is two days and an hour old is night 10: kept since then are nights 3 to 10.
+    assert_eq!(report.pruned, [2, 1, 0].map(|night| snapshot(NIGHT + night * DAY)));
+    let paths = model.memory.paths();
+    for night in 0..3 {
+        let directory = layout::directory(&snapshot(NIGHT + night * DAY));
+        let left: Vec<_> = paths.iter().filter(|path| path.starts_with(&directory)).collect();
+        assert!(left.iter().all(|path| FOREIGN.contains(&path.as_str())), "{left:?}");
+    }
+    assert!(FOREIGN.iter().all(|path| paths.iter().any(|p| p == path)));
+    let debris: Vec<_> = paths.iter().filter(|path| path.contains(&attempt(13).to_string())).collect();
+    assert_eq!(debris.len(), 1, "an attempt of tonight may be under way");
+    assert!(
+        !paths.iter().any(|path| path.contains(attempt(2).as_str()) || path.contains(attempt(1).as_str()))
+    );
+    assert_eq!(all_whole(&model.memory).await.len(), 11);
+    let listed = model.memory.list("", true, false).await.unwrap();
+    assert!(!listed.iter().any(|entry| entry.path == "20261127"), "an empty day is removed");
+}
+
+#[tokio::test]
+async fn any_doubt_deletes_nothing() {
+    let manifest =
+        |night: i64| format!("{}/manifest.json", layout::directory(&snapshot(NIGHT + night * DAY)));
+    let part = |model: &Model, night: i64| {
+        let directory = layout::directory(&snapshot(NIGHT + night * DAY));
+        model
+            .memory
+            .paths()
+            .into_iter()
+            .find(|p| p.starts_with(&directory) && p.contains("homes") && p.ends_with(".00000"))
+            .unwrap()
+    };
+    type Break<'a> = Box<dyn Fn(&Model) + 'a>;
+    let fault = |operation, path: &str| {
+        let path = path.to_owned();
+        Box::new(move |model: &Model| {
+            let effect = Effect::Refuse(unavailable());
+            model.memory.fault(Fault { operation, path: path.clone(), skip: 0, times: usize::MAX, effect });
+        }) as Break<'_>
+    };
+    let breaks: Vec<(&str, Break<'_>)> = vec![
+        ("a day cannot be listed", fault(Operation::List, "20261128")),
+        ("a manifest cannot be read", fault(Operation::Get, "20261128T020000Z/manifest.json")),
+        ("a manifest is cut", Box::new(|model| model.memory.overwrite(&manifest(5), "{"))),
+        (
+            "a part is lost",
+            Box::new(|model| {
+                model.memory.lose(&part(model, 6));
+            }),
+        ),
+        ("the clock is behind", Box::new(|model| model.set_now(NIGHT + 12 * DAY))),
+        (
+            "another site owns it",
+            Box::new(|model| {
+                let claim =
+                    model.memory.paths().into_iter().find(|path| path.starts_with("owner-nightly")).unwrap();
+                model.memory.lose(&claim);
+            }),
+        ),
+    ];
+    for (what, damage) in breaks {
+        let model = a_fortnight().await;
+        let spec = prune_at(&model, 13);
+        damage(&model);
+        let before = model.memory.paths();
+        let report = perform(&model, spec).await;
+        assert_eq!(model.memory.paths(), before, "{what}");
+        assert!(report.pruned.is_empty(), "{what}");
+        assert!(
+            report.warnings.iter().any(|warning| warning.starts_with("nothing was pruned")),
+            "{what}: {report:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn more_than_half_at_once_stops() {
+    let model = a_fortnight().await;
+    let Work::Finish(mut work) = prune_at(&model, 40).work else { unreachable!() };
+    work.retention.keep_within_days = 1;
+    let before = model.memory.paths();
+    let report = perform(&model, model.spec(Work::Finish(work))).await;
+    assert_eq!(model.memory.paths(), before);
+    insta::assert_snapshot!(report.warnings.join("\n"));
+}
+
+#[tokio::test]
+async fn a_locked_manifest_stays_live_and_keeps_its_bytes() {
+    let model = a_fortnight().await;
+    let path = format!("{}/manifest.json", snapshot(NIGHT + DAY));
+    let effect =
+        Effect::Refuse(StoreError::Unavailable { operation: "delete".into(), detail: "locked".into() });
+    model.memory.fault(Fault { operation: Operation::Delete, path, skip: 0, times: usize::MAX, effect });
+    let report = perform(&model, prune_at(&model, 13)).await;
+    assert_eq!(report.pruned, [2, 0].map(|night| snapshot(NIGHT + night * DAY)));
+    assert!(report.warnings[0].contains("locked"), "{:?}", report.warnings);
+    assert_eq!(all_whole(&model.memory).await.len(), 12);
+}
+
+#[tokio::test]
+async fn pruning_that_dies_anywhere_harms_nothing_and_is_finished_by_the_next() {
+    let fortnight = a_fortnight().await;
+    let undisturbed = copy_of(&fortnight);
+    perform(&undisturbed, prune_at(&undisturbed, 13)).await;
+    let expected = undisturbed.memory.paths();
+    for done_but_lost in [false, true] {
+        for calls in 0.. {
+            let model = copy_of(&fortnight);
+            let spec = prune_at(&model, 13);
+            model.through(|inner| Arc::new(Dying { inner, left: AtomicUsize::new(calls), done_but_lost }));
+            let report = perform(&model, spec.clone()).await;
+            let whole = all_whole(&model.memory).await;
+            assert!(whole.len() >= 11, "after {calls} calls");
+            assert!(FOREIGN.iter().all(|path| model.memory.peek(path).is_some()));
+            model.through(|inner| inner);
+            perform(&model, spec).await;
+            assert_eq!(model.memory.paths(), expected, "after {calls} calls");
+            assert!(all_whole(&model.memory).await.is_subset(&whole));
+            if report.warnings.is_empty() && report.failure.is_none() {
+                break;
+            }
+            assert!(calls < 2000, "it never ends: {report:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_signal_the_deadline_and_a_panic_have_a_report() {
+    let model = Model::new();
+    let stall = Fault {
+        operation: Operation::Put,
+        path: "homes".to_owned(),
+        skip: 0,
+        times: usize::MAX,
+        effect: Effect::Stall,
+    };
+    model.memory.fault(stall);
+    let world: Arc<dyn World> = model.clone();
+    let spec = model.spec(Work::Backup(backup_work(NIGHT)));
+    let interrupted = async { Failure::temporary("Interrupted", "a signal") };
+    let report = run::run(spec.clone(), world.clone(), Arc::default(), interrupted).await;
+    assert_eq!(report, report::failed(Failure::temporary("Interrupted", "a signal")));
+
+    let late = TaskSpec { not_after: at(NIGHT), ..spec.clone() };
+    let report = run::run(late, world.clone(), Arc::default(), pending()).await;
+    assert_eq!(report.failure.unwrap().reason, "DeadlineExceeded");
+    let soon = TaskSpec { not_after: at(NIGHT + 1), ..spec.clone() };
+    let report = run::run(soon, world.clone(), Arc::default(), pending()).await;
+    assert_eq!(report.failure.unwrap().reason, "DeadlineExceeded");
+
+    // A source that the model does not know panics.
+    let work = BackupWork { sources: vec![volume("unknown")], ..backup_work(NIGHT) };
+    let report = back_up(&model, work).await;
+    assert_eq!(
+        (report.verdict, report.failure.unwrap().reason.as_str()),
+        (Verdict::Temporary, "TaskCrashed")
+    );
+
+    let newer = TaskSpec { version: 9, ..spec };
+    assert_eq!(perform(&model, newer).await.failure.unwrap().reason, "SpecNewer");
+}
+
+#[tokio::test]
+async fn a_preflight_tells_all_that_is_wrong_and_leaves_nothing() {
+    let model = Model::new();
+    let sources = || vec![volume("homes"), volume("mail")];
+    let report = perform(&model, model.spec(Work::Preflight { sources: sources() })).await;
+    assert_eq!((report.failure, report.warnings), (None, vec![]));
+    assert_eq!(model.memory.paths(), Vec::<String>::new());
+
+    model.set("homes", Err(Failure::permanent("VolumeEmpty", "homes is empty")));
+    model.set("mail", Err(Failure::permanent("VolumeMissing", "mail does not exist")));
+    let report = perform(&model, model.spec(Work::Preflight { sources: sources() })).await;
+    assert_eq!(report.failure.unwrap().reason, "VolumeEmpty");
+    assert_eq!(report.warnings, ["mail does not exist"]);
+
+    back_up(&model, BackupWork { finish: None, sources: vec![], ..backup_work(NIGHT) }).await;
+    let other = TaskSpec { site: "other".to_owned(), ..model.spec(Work::Preflight { sources: vec![] }) };
+    assert_eq!(perform(&model, other).await.failure.unwrap().reason, "OwnedElsewhere");
+}
