@@ -77,7 +77,8 @@ pub async fn finish(
     let pruned = match prune(spec, work, &snapshot, world).await {
         Ok(pruned) => pruned,
         Err(failure) => {
-            warnings.push(format!("nothing was pruned: {}", failure.message));
+            let fix = failure.fix.map(|fix| format!(" ({fix})")).unwrap_or_default();
+            warnings.push(format!("nothing was pruned: {}{fix}", failure.message));
             prune::Pruned::default()
         }
     };

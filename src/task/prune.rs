@@ -4,72 +4,22 @@
 //! all manifests again → delete what no manifest refers to and what is older than a grace period. Killed anywhere, the
 //! next pass computes everything again from the store. Names that are not ours are never touched.
 
+mod request;
 mod sweep;
 
+pub use request::{Pruned, Request};
+
 use crate::{
-    domain::{
-        names::SnapshotName,
-        retention::{self, Decision, Point, Retention},
-        verdict::Failure,
-    },
+    domain::{names::SnapshotName, retention::Decision, verdict::Failure},
     storage::{
         catalog::Catalog,
         layout::{self, AttemptObject, ObjectName, PackId, Prefix},
         manifest::{Manifest, PackRef, SourceRecord},
-        owner::Claimant,
         store::{Listed, ObjectStore, StoreError},
     },
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What to prune.
-pub struct Request<'a> {
-    /// Policy and site; the place must be theirs.
-    pub claimant: &'a Claimant<'a>,
-    /// What to keep.
-    pub rules: &'a Retention,
-    /// Kept whatever the rules say.
-    pub held: BTreeSet<SnapshotName>,
-    /// Snapshots that must be seen: when one is not, the listing is not to be trusted.
-    pub known: BTreeSet<SnapshotName>,
-    /// Longest time a run may take.
-    pub run_deadline_seconds: u64,
-    /// A pass may remove more than half of the snapshots.
-    pub allow_many: bool,
-}
-
-/// What a pass removed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Pruned {
-    /// Snapshots that are gone.
-    pub removed: Vec<SnapshotName>,
-    /// Objects that were deleted beside manifests.
-    pub objects: u64,
-    /// What did not work; the next pass tries again.
-    pub warnings: Vec<String>,
-}
-
-impl Request<'_> {
-    /// Two days, and the longest run: by then whatever was under way is committed or dead.
-    fn grace(&self) -> SignedDuration {
-        let deadline = i64::try_from(self.run_deadline_seconds.min(100 * 365 * 86_400)).unwrap_or(i64::MAX);
-        SignedDuration::from_hours(48) + SignedDuration::from_secs(deadline)
-    }
-
-    /// What becomes of each snapshot of the policy.
-    pub fn decide(&self, catalog: &Catalog, now: Timestamp) -> Vec<Decision> {
-        let points: Vec<_> = catalog
-            .of(Some(self.claimant.policy))
-            .map(|manifest| Point {
-                name: manifest.snapshot.clone(),
-                committed_at: manifest.committed_at,
-                complete: manifest.complete,
-            })
-            .collect();
-        retention::decide(&points, self.rules, &self.held, self.grace(), now)
-    }
-}
 
 /// One pass over the policy's snapshots.
 ///
@@ -90,7 +40,10 @@ pub async fn prune(
             "retention would remove {} of {points} snapshots at once, more than half of them",
             doomed.len()
         ))
-        .fix("if that is what you want: backstay prune POLICY --confirm; else raise retention"));
+        .fix(format!(
+            "if that is what you want: backstay prune {} --confirm; else raise retention",
+            request.claimant.policy
+        )));
     }
     let mut pruned = Pruned::default();
     for name in doomed.iter().rev() {
@@ -135,7 +88,7 @@ async fn survey(store: &dyn ObjectStore, request: &Request<'_>, now: Timestamp) 
         for record in records {
             there.hold(record).map_err(|object| {
                 stopped(format!("{directory}/{object} is missing, and a snapshot refers to it"))
-                    .fix("backstay verify POLICY shows which snapshots are damaged")
+                    .fix(format!("backstay verify {} shows what is damaged", request.claimant.policy))
             })?;
         }
     }

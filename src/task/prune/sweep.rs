@@ -1,6 +1,6 @@
 //! The second half of a pass: objects that no manifest refers to, once they are older than a grace period.
 
-use super::{Pruned, Request};
+use super::request::{Pruned, Request};
 use crate::{
     domain::{names::SnapshotName, verdict::Failure},
     storage::{

@@ -1,0 +1,59 @@
+//! What a pass is asked for, and what it came to.
+
+use crate::{
+    domain::{
+        names::SnapshotName,
+        retention::{self, Decision, Point, Retention},
+    },
+    storage::{catalog::Catalog, owner::Claimant},
+};
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeSet;
+
+/// What to prune.
+pub struct Request<'a> {
+    /// Policy and site; the place must be theirs.
+    pub claimant: &'a Claimant<'a>,
+    /// What to keep.
+    pub rules: &'a Retention,
+    /// Kept whatever the rules say.
+    pub held: BTreeSet<SnapshotName>,
+    /// Snapshots that must be seen: when one is not, the listing is not to be trusted.
+    pub known: BTreeSet<SnapshotName>,
+    /// Longest time a run may take.
+    pub run_deadline_seconds: u64,
+    /// A pass may remove more than half of the snapshots.
+    pub allow_many: bool,
+}
+
+/// What a pass removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Snapshots that are gone.
+    pub removed: Vec<SnapshotName>,
+    /// Objects that were deleted beside manifests.
+    pub objects: u64,
+    /// What did not work; the next pass tries again.
+    pub warnings: Vec<String>,
+}
+
+impl Request<'_> {
+    /// Two days, and the longest run: by then whatever was under way is committed or dead.
+    pub(super) fn grace(&self) -> SignedDuration {
+        let deadline = i64::try_from(self.run_deadline_seconds.min(100 * 365 * 86_400)).unwrap_or(i64::MAX);
+        SignedDuration::from_hours(48) + SignedDuration::from_secs(deadline)
+    }
+
+    /// What becomes of each snapshot of the policy.
+    pub fn decide(&self, catalog: &Catalog, now: Timestamp) -> Vec<Decision> {
+        let points: Vec<_> = catalog
+            .of(Some(self.claimant.policy))
+            .map(|manifest| Point {
+                name: manifest.snapshot.clone(),
+                committed_at: manifest.committed_at,
+                complete: manifest.complete,
+            })
+            .collect();
+        retention::decide(&points, self.rules, &self.held, self.grace(), now)
+    }
+}
