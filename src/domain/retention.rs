@@ -174,25 +174,25 @@ fn keep<'a>(points: &[&'a Point], rules: &Retention) -> BTreeMap<&'a SnapshotNam
             kept.entry(&point.name).or_default().insert(Reason::Last(keep_last));
         }
     }
-    let periods: [(u32, fn(Date) -> Reason); 4] = [
-        (keep_daily, Reason::Daily),
-        (keep_weekly, |day| {
-            let back = i64::from(day.weekday().to_monday_zero_offset());
-            Reason::Weekly(day.checked_sub(SignedDuration::from_hours(24 * back)).unwrap_or(day))
-        }),
-        (keep_monthly, |day| Reason::Monthly(day.first_of_month())),
-        (keep_yearly, |day| Reason::Yearly(day.year())),
-    ];
-    for (count, period) in periods {
+    let mut newest_of_each = |count: u32, period: fn(Date) -> Reason| {
         let mut seen = BTreeSet::new();
         for point in points {
-            let day = point.name.slot().time().to_zoned(TimeZone::UTC).date();
-            if seen.len() < usize::try_from(count).unwrap_or(usize::MAX) && seen.insert(period(day)) {
-                kept.entry(&point.name).or_default().insert(period(day));
+            let period = period(point.name.slot().time().to_zoned(TimeZone::UTC).date());
+            if seen.len() < usize::try_from(count).unwrap_or(usize::MAX) && seen.insert(period) {
+                kept.entry(&point.name).or_default().insert(period);
             }
         }
-    }
+    };
+    newest_of_each(keep_daily, Reason::Daily);
+    newest_of_each(keep_weekly, |day| Reason::Weekly(monday(day)));
+    newest_of_each(keep_monthly, |day| Reason::Monthly(day.first_of_month()));
+    newest_of_each(keep_yearly, |day| Reason::Yearly(day.year()));
     kept
+}
+
+fn monday(day: Date) -> Date {
+    let back = i64::from(day.weekday().to_monday_zero_offset());
+    day.checked_sub(SignedDuration::from_hours(24 * back)).unwrap_or(day)
 }
 
 #[cfg(test)]

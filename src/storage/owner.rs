@@ -82,7 +82,7 @@ impl Claimant<'_> {
         let supersedes = match owner(&claims) {
             Some(owner) if owner.site == self.site => return Ok(false),
             Some(owner) if !take_over => return Err(self.refusal(owner)),
-            Some(_) => claims.iter().map(|(name, _)| name.to_string()).collect(),
+            Some(_) => claims.iter().map(|claim| claim.name.to_string()).collect(),
             None => vec![],
         };
         self.write(store, supersedes, now).await?;
@@ -117,7 +117,7 @@ impl Claimant<'_> {
         }
     }
 
-    async fn claims(&self, store: &dyn ObjectStore) -> Result<Vec<(ClaimName, Vec<String>)>, Failure> {
+    async fn claims(&self, store: &dyn ObjectStore) -> Result<Vec<Found>, Failure> {
         let listed = match store.list("", false, false).await {
             Err(StoreError::NotFound { .. }) => vec![],
             listed => listed?,
@@ -126,7 +126,7 @@ impl Claimant<'_> {
         let mut claims = Vec::new();
         for name in names.filter(|name: &ClaimName| name.policy == *self.policy) {
             match document::open::<Claim>(&store.get(&name.to_string()).await?) {
-                Ok(claim) => claims.push((name, claim.supersedes)),
+                Ok(claim) => claims.push(Found { name, supersedes: claim.supersedes }),
                 // Its writer never saw it confirmed, or it rotted: it claims nothing.
                 Err(DocumentError::Truncated | DocumentError::Damaged(_)) => {}
                 Err(error @ DocumentError::Newer(_)) => {
@@ -185,8 +185,19 @@ impl Claimant<'_> {
     }
 }
 
+/// A whole claim on the remote.
+struct Found {
+    name: ClaimName,
+    supersedes: Vec<String>,
+}
+
 /// The earliest claim that no other one supersedes.
-fn owner(claims: &[(ClaimName, Vec<String>)]) -> Option<&ClaimName> {
-    let superseded: BTreeSet<&str> = claims.iter().flat_map(|(_, names)| names).map(String::as_str).collect();
-    claims.iter().map(|(name, _)| name).filter(|name| !superseded.contains(name.to_string().as_str())).min()
+fn owner(claims: &[Found]) -> Option<&ClaimName> {
+    let superseded: BTreeSet<&str> =
+        claims.iter().flat_map(|claim| &claim.supersedes).map(String::as_str).collect();
+    claims
+        .iter()
+        .map(|claim| &claim.name)
+        .filter(|name| !superseded.contains(name.to_string().as_str()))
+        .min()
 }
