@@ -7,4 +7,5 @@ mod architecture;
 mod child;
 mod harness;
 mod mongodb;
+mod pack;
 mod rclone;

@@ -130,7 +130,7 @@ impl Assembler {
     }
 
     fn append(&mut self, frame: &Frame) -> Result<(), Failure> {
-        let length = frame.packed.len() as u64;
+        let length = frame.packed().len() as u64;
         if self.open.as_ref().is_some_and(|part| !part.fresh && part.bytes + length > self.part_bytes) {
             self.close_part()?;
         }
@@ -145,7 +145,7 @@ impl Assembler {
             length,
             total_offset: self.sums.stored,
         };
-        part.append(&frame.packed, &self.pool)?;
+        part.append(frame.packed(), &self.pool)?;
         part.fresh = false;
         self.open = Some(part);
         self.sums.frames += 1;

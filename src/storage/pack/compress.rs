@@ -1,7 +1,8 @@
 //! Plain bytes → zstd frames, by threads of their own.
 
-use super::{FRAME_BYTES, LEVEL};
+use super::{FRAME_BYTES, LEVEL, slab::pieces};
 use crate::domain::verdict::Failure;
+use bytes::BytesMut;
 use std::{
     io,
     sync::{
@@ -10,37 +11,55 @@ use std::{
     },
     thread,
 };
-use zstd::bulk::Compressor;
+use zstd::{bulk::Compressor, zstd_safe::compress_bound};
 
 /// One frame on its way, with both of its buffers; used again for later frames.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Frame {
     /// Ordinal in the pack.
     pub number: u64,
     /// What it holds, at most [`FRAME_BYTES`].
-    pub plain: Vec<u8>,
-    /// The zstd frame.
-    pub packed: Vec<u8>,
+    pub plain: BytesMut,
+    /// Room for the zstd frame, and the length of that.
+    packed: BytesMut,
+    packed_length: usize,
 }
 
 impl Frame {
-    /// Begins frame `number`. Buffers are made on first use: a small source takes little.
+    /// Frames whose buffers are of one allocation, for the reason that slabs are.
+    pub fn some(number: usize) -> Vec<Self> {
+        let plain = pieces(number, FRAME_BYTES);
+        let packed = pieces(number, compress_bound(FRAME_BYTES));
+        let frame = |(plain, packed)| Self { number: 0, plain, packed, packed_length: 0 };
+        plain.into_iter().zip(packed).map(frame).collect()
+    }
+
+    /// Begins frame `number`.
     pub fn begin(&mut self, number: u64) {
         self.number = number;
         self.plain.clear();
-        self.packed.clear();
     }
 
     /// Takes in as much of `bytes` as fits; tells how much.
     pub fn fill(&mut self, bytes: &[u8]) -> usize {
         let taken = bytes.len().min(FRAME_BYTES - self.plain.len());
-        if self.plain.capacity() < self.plain.len() + taken {
-            // Doubling by itself would overshoot the largest frame.
-            let wanted = (2 * (self.plain.len() + taken)).clamp(64 << 10, FRAME_BYTES);
-            self.plain.reserve_exact(wanted - self.plain.len());
-        }
         self.plain.extend_from_slice(&bytes[..taken]);
         taken
+    }
+
+    /// The zstd frame.
+    pub fn packed(&self) -> &[u8] {
+        &self.packed[..self.packed_length]
+    }
+
+    fn pack(&mut self, compressor: &mut Compressor<'_>) -> io::Result<()> {
+        // Grows to what is needed and stays so: only memory that is used is touched.
+        let room = compress_bound(self.plain.len());
+        if self.packed.len() < room {
+            self.packed.resize(room, 0);
+        }
+        self.packed_length = compressor.compress_to_buffer(&self.plain, &mut self.packed[..])?;
+        Ok(())
     }
 
     pub fn is_full(&self) -> bool {
@@ -81,8 +100,7 @@ fn work(jobs: &Mutex<Receiver<Frame>>, done: &Sender<Result<Frame, Failure>>) ->
         // The lock is held while waiting: one worker waits for a job, the others for the lock.
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(mut frame) = job else { return Ok(()) };
-        frame.packed.reserve_exact(zstd::zstd_safe::compress_bound(frame.plain.len()));
-        compressor.compress_to_buffer(&frame.plain, &mut frame.packed)?;
+        frame.pack(&mut compressor)?;
         if done.send(Ok(frame)).is_err() {
             return Ok(());
         }

@@ -1,12 +1,15 @@
 //! The counted memory that holds compressed bytes from compression until they are stored.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Bytes of one slab.
 pub(super) const SLAB_BYTES: usize = 1 << 20;
 
-/// A fixed number of slabs, made when first needed and used again for ever.
+/// A fixed number of slabs, used again and again.
+///
+/// They are pieces of one allocation: as large as that is, the system gets it back whole once the pack is done. Slabs
+/// of their own would fragment the heap, and the next pack of the task would take as much again (measured).
 #[derive(Debug)]
 pub(super) struct SlabPool {
     state: Mutex<State>,
@@ -15,22 +18,30 @@ pub(super) struct SlabPool {
 
 #[derive(Debug)]
 struct State {
-    free: Vec<Vec<u8>>,
-    /// How many more may be made.
-    unmade: usize,
+    free: Vec<BytesMut>,
     closed: bool,
 }
 
 /// One slab, given back to its pool when dropped.
 #[derive(Debug)]
 pub(super) struct Slab {
-    bytes: Vec<u8>,
+    bytes: BytesMut,
     pool: Arc<SlabPool>,
+}
+
+/// Buffers of `size` bytes, of one allocation.
+pub(super) fn pieces(number: usize, size: usize) -> Vec<BytesMut> {
+    let mut rest = BytesMut::with_capacity(number * size);
+    let mut cut = || {
+        let next = rest.split_off(size);
+        std::mem::replace(&mut rest, next)
+    };
+    (0..number).map(|_| cut()).collect()
 }
 
 impl SlabPool {
     pub fn new(slabs: usize) -> Arc<Self> {
-        let state = State { free: Vec::new(), unmade: slabs, closed: false };
+        let state = State { free: pieces(slabs, SLAB_BYTES), closed: false };
         Arc::new(Self { state: Mutex::new(state), changed: Condvar::new() })
     }
 
@@ -41,11 +52,8 @@ impl SlabPool {
             if state.closed {
                 return None;
             }
-            let bytes = state.free.pop().or_else(|| {
-                state.unmade = state.unmade.checked_sub(1)?;
-                Some(Vec::with_capacity(SLAB_BYTES))
-            });
-            if let Some(bytes) = bytes {
+            // The last one that came back: memory that was never needed stays untouched.
+            if let Some(bytes) = state.free.pop() {
                 return Some(Slab { bytes, pool: Arc::clone(self) });
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -64,7 +72,7 @@ impl SlabPool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn give_back(&self, mut bytes: Vec<u8>) {
+    fn give_back(&self, mut bytes: BytesMut) {
         let mut state = self.lock();
         if !state.closed {
             bytes.clear();

@@ -90,8 +90,8 @@ impl PackWriter {
         });
         let pack = describe(options);
         let (free_sender, free) = mpsc::channel();
-        for _ in 0..budget.frames {
-            let _ = free_sender.send(Frame::default());
+        for frame in Frame::some(budget.frames) {
+            let _ = free_sender.send(frame);
         }
         let (place_sender, places) = mpsc::channel();
         let native = store.native_hash();

@@ -46,7 +46,9 @@ impl Log {
         }
         let msg = redact(&line.msg);
         tracing::debug!(object = line.object, "rclone {}: {msg}", line.level);
-        if !matches!(line.level.as_str(), "error" | "critical" | "alert" | "emergency" | "fatal") {
+        // That a name is taken is an answer, no error.
+        let answer = msg.contains("refusing to overwrite");
+        if answer || !matches!(line.level.as_str(), "error" | "critical" | "alert" | "emergency" | "fatal") {
             return;
         }
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,6 +123,7 @@ mod tests {
 {"level":"notice","msg":"two","object":"a"}
 {"level":"error","msg":"three","object":"b"}
 {"level":"error","msg":"four","object":{"not":"text"}}
+{"level":"error","msg":"Post request: file already exists, refusing to overwrite in append-only mode","object":"c"}
 "#[..],
         );
         assert_eq!(log.about("a").as_deref(), Some("one"));

@@ -12,6 +12,8 @@ use std::{
 };
 
 const PREFIX: &str = "backstay-rclone-";
+/// The system takes 107 bytes for the path of a socket.
+const LONGEST: usize = 107 - "/rc.sock".len();
 
 /// The directory; removed with all it holds when dropped.
 #[derive(Debug)]
@@ -56,6 +58,12 @@ fn make_in(place: &Path) -> io::Result<PrivateDirectory> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
     let path = place.join(format!("{PREFIX}{}", HEXLOWER.encode(&random)));
+    if path.as_os_str().len() > LONGEST {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidFilename,
+            "the path is too long for a socket in it",
+        ));
+    }
     DirBuilder::new().mode(0o700).create(&path)?;
     let lock = File::open(&path)?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
@@ -110,6 +118,7 @@ mod tests {
         }
         sweep(place.path());
         assert!(made.path().exists() && foreign.exists() && !left.exists());
+        assert!(make_in(&place.path().join("a".repeat(80))).unwrap_err().to_string().contains("too long"));
         let path = made.path().to_owned();
         drop(made);
         assert!(!path.exists());
