@@ -9,13 +9,17 @@ pub mod facts;
 pub mod logging;
 pub mod output;
 pub mod place;
+pub mod policy_document;
 pub mod problem;
 pub mod runtime;
 pub mod site;
 pub mod style;
 pub mod table;
+pub mod time;
 
 mod completions;
+mod explain;
+mod init;
 mod man;
 mod schema;
 mod validate;
@@ -40,8 +44,11 @@ struct Cli {
 
 /// The verbs, in the order in which `--help` shows them.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 enum Command {
+    Init(init::Args),
     Validate(validate::Args),
+    Explain(explain::Args),
     Schema(schema::Args),
     Crds(schema::CrdsArgs),
     Completions(completions::Args),
@@ -51,7 +58,9 @@ enum Command {
 impl Command {
     fn run(&self, out: &mut Output) -> Result<Exit, Problem> {
         match self {
+            Self::Init(args) => init::run(args, out),
             Self::Validate(args) => validate::run(args, out),
+            Self::Explain(args) => explain::run(args, out),
             Self::Schema(args) => schema::run(args, out),
             Self::Crds(args) => schema::run_crds(args, out),
             Self::Completions(args) => completions::run(args, command(), out),

@@ -4,6 +4,7 @@ pub mod action;
 mod claim;
 mod conditions;
 pub mod decide;
+pub mod effective;
 mod freshness;
 pub mod observed;
 mod pass;

@@ -214,6 +214,25 @@ fn a_field_that_cannot_be_read_hides_no_other_error() {
 }
 
 #[test]
+fn effective_values_give_the_same_policy() {
+    let rows = [
+        format!("{{{GOOD}, {HOMES}}}"),
+        format!("{{{GOOD}, {HOMES}, mongodb: {{uri: 'mongodb://u@a', passwordFrom: {{file: /p}}, tls: {{caFrom: {{file: /ca}}}}, oplog: Never, include: [girder]}}}}"),
+        format!("{{{GOOD}, volumes: [{{name: a, hostPath: /x/, optional: true, exclude: ['*.tmp']}}], schedule: '@weekly', timeZone: Europe/Berlin, suspend: true, freshWithinSeconds: 90000, startingDeadlineSeconds: 600, retention: {{keepDaily: 3}}, guards: {{minimumSourcePercent: 0}}, task: {{retries: 0, timeoutSeconds: 60, resources: {{limits: {{memory: 1Gi}}}}}}}}"),
+        "{instance: a, mongodb: {uriFrom: {file: /u}}, destination: {remote: box, configFrom: {directory: /r}, bandwidthLimit: 8M, transfers: 2, partSizeMiB: 5, takeOver: true}}".to_owned(),
+    ];
+    for spec in rows {
+        let policy = load_one(&document(&spec), &facts(Orchestrator::Local)).unwrap();
+        let explicit = serde_json::to_string(&crate::plan::effective::specification(&policy)).unwrap();
+        assert_eq!(
+            load_one(&document(&explicit), &facts(Orchestrator::Local)).unwrap(),
+            policy,
+            "{explicit}"
+        );
+    }
+}
+
+#[test]
 fn envelopes_that_are_wrong() {
     let texts = [
         "kind: BackupPolicy\nmetadata: {name: a}\nspec: {}\n",
