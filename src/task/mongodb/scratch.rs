@@ -4,7 +4,10 @@ use super::{connection::Connection, tool::Tool};
 use crate::domain::verdict::Failure;
 use mongodb::{bson::doc, options::ServerAddress};
 use std::{
-    os::unix::fs::DirBuilderExt,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::DirBuilderExt,
+    },
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -18,6 +21,8 @@ const SOCKET_PATH: usize = 100;
 pub struct ScratchServer {
     tool: Tool,
     connection: Connection,
+    /// The folder by which clients find the socket.
+    _home: OwnedFd,
 }
 
 impl ScratchServer {
@@ -41,8 +46,11 @@ impl ScratchServer {
             command.args(["diagnosticDataCollectionEnabled=false", "--logpath"]).arg(home.join("log"));
             command.stdin(Stdio::null()).stdout(Stdio::null());
         })?;
-        let connection = Connection::local(ServerAddress::Unix { path: socket });
-        let mut server = Self { tool, connection };
+        let folder = open(&home)?;
+        // The tools make a socket's path lower-case. This one is, whatever the folder is called.
+        let path = format!("/proc/{}/fd/{}/s.sock", std::process::id(), folder.as_raw_fd());
+        let connection = Connection::local(ServerAddress::Unix { path: path.into() });
+        let mut server = Self { tool, connection, _home: folder };
         server.ready(&home).await?;
         Ok(server)
     }
@@ -70,6 +78,12 @@ impl ScratchServer {
             () = tokio::time::sleep(Duration::from_secs(60)) => Err(failed(home, "does not answer")),
         }
     }
+}
+
+fn open(folder: &Path) -> Result<OwnedFd, Failure> {
+    use rustix::fs::{CWD, Mode, OFlags, openat};
+    openat(CWD, folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| Failure::permanent("ScratchFolder", format!("{}: {e}", folder.display())))
 }
 
 fn failed(home: &Path, how: &str) -> Failure {

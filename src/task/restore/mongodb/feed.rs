@@ -69,12 +69,12 @@ pub(super) async fn feed(
     judge(&tool, status, outcome, job.connection).map_err(touched)
 }
 
-/// The database holds a part of the backup now.
+/// The database may hold a part of the backup now.
 fn touched(mut failure: Failure) -> Failure {
     if matches!(failure.reason.as_str(), "AuthenticationFailed" | "AuthenticationRequired") {
         return failure;
     }
-    failure.message.push_str("; the target holds only a part of the backup now");
+    failure.message.push_str("; the target may hold a part of the backup now");
     if failure.fix.is_none() {
         failure = failure.fix("restore again, with confirmation that the collections may be replaced");
     }
