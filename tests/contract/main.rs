@@ -9,3 +9,4 @@ mod harness;
 mod mongodb;
 mod pack;
 mod rclone;
+mod restore;
