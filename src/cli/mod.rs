@@ -11,6 +11,7 @@ pub mod output;
 pub mod place;
 pub mod policy_document;
 pub mod problem;
+pub mod progress;
 pub mod runtime;
 pub mod site;
 pub mod style;
@@ -21,8 +22,10 @@ mod completions;
 mod explain;
 mod init;
 mod man;
+mod restore;
 mod schema;
 mod validate;
+mod verify;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use exit::Exit;
@@ -47,6 +50,8 @@ struct Cli {
 #[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 enum Command {
     Init(init::Args),
+    Restore(Box<restore::Args>),
+    Verify(verify::Args),
     Validate(validate::Args),
     Explain(explain::Args),
     Schema(schema::Args),
@@ -59,6 +64,8 @@ impl Command {
     fn run(&self, out: &mut Output) -> Result<Exit, Problem> {
         match self {
             Self::Init(args) => init::run(args, out),
+            Self::Restore(args) => restore::run(args, out),
+            Self::Verify(args) => verify::run(args, out),
             Self::Validate(args) => validate::run(args, out),
             Self::Explain(args) => explain::run(args, out),
             Self::Schema(args) => schema::run(args, out),

@@ -1,8 +1,12 @@
 //! A place given on the command line: `--from box:WT/production --rclone-config F`, no controller needed.
 
-use crate::domain::{
-    error::Invalid,
-    location::{RemoteName, RemotePath},
+use crate::{
+    cli::problem::Problem,
+    domain::{
+        error::Invalid,
+        location::{RemoteName, RemotePath},
+    },
+    storage::rclone::{Mode, Rclone, RcloneOptions},
 };
 use std::{path::PathBuf, str::FromStr};
 
@@ -44,7 +48,41 @@ impl std::fmt::Display for Place {
     }
 }
 
+impl Place {
+    /// Whose data it is: the path's last part.
+    pub fn instance(&self) -> &str {
+        self.path.as_str().rsplit('/').next().unwrap_or_default()
+    }
+}
+
 impl PlaceArgs {
+    /// The place, which must be given.
+    ///
+    /// # Errors
+    /// It is not, or is a whole remote instead of an instance's folder.
+    pub fn place(&self) -> Result<&Place, Problem> {
+        match &self.from {
+            Some(place) if place.instance().is_empty() => Err(Problem::Usage(format!(
+                "--from {place} names no instance: add its folder, as in {place}WT/production"
+            ))),
+            Some(place) => Ok(place),
+            None => Err(Problem::Usage(
+                "say where the backups are: --from REMOTE:PATH/INSTANCE, such as --from box:WT/production"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    /// The store there.
+    ///
+    /// # Errors
+    /// No place is given, or rclone cannot use it.
+    pub async fn open(&self, mode: Mode) -> Result<Rclone, Problem> {
+        let place = self.place()?;
+        let (remote, path) = (place.remote.clone(), place.path.clone());
+        Ok(Rclone::start(RcloneOptions::new(self.config_file(), remote, path, mode)).await?)
+    }
+
     /// The configuration file, with `~/` put in full.
     pub fn config_file(&self) -> PathBuf {
         let home = std::env::var_os("HOME").map(PathBuf::from);
@@ -61,7 +99,8 @@ mod tests {
 
     #[test]
     fn places() {
-        assert_eq!("box:WT/production".parse::<Place>().unwrap().to_string(), "box:WT/production");
+        let place: Place = "box:WT/production".parse().unwrap();
+        assert_eq!((place.to_string().as_str(), place.instance()), ("box:WT/production", "production"));
         for bad in ["", "box", ":local:/etc", "box:/etc", "box:../x", "box,env_auth=true:x"] {
             assert!(bad.parse::<Place>().is_err(), "{bad}");
         }

@@ -4,7 +4,8 @@
 
 use crate::{
     domain::{
-        names::{PolicyName, SnapshotName},
+        error::Invalid,
+        names::{PolicyName, Slot, SnapshotName},
         snapshot::SnapshotSummary,
         verdict::Failure,
     },
@@ -56,6 +57,24 @@ pub enum AsOf {
     Time(Timestamp),
     /// This one.
     Name(SnapshotName),
+}
+
+impl std::str::FromStr for AsOf {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if text == "latest" {
+            return Ok(Self::Latest);
+        }
+        if let Ok(name) = text.parse() {
+            return Ok(Self::Name(name));
+        }
+        let time = text.parse::<Timestamp>().ok().or_else(|| Some(text.parse::<Slot>().ok()?.time()));
+        time.map(Self::Time).ok_or_else(|| {
+            Invalid::new(format!(
+                "{text:?} is no snapshot: write latest, a time such as 2026-11-25T02:00:00Z, or a name such as nightly-20261125T020000Z"
+            ))
+        })
+    }
 }
 
 /// What a snapshot's directory holds instead of, or as, a manifest.

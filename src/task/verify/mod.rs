@@ -3,11 +3,12 @@
 //! 1. `stored`: every object that the manifest names is there, by listing; lists and records are what was written;
 //! 2. `bits`: whole objects by their BLAKE3, a share of them or all;
 //! 3. `files`, `dump`: decode, parse, and hash every file and namespace;
-//! 4. a drill restores into something to throw away: [`super::restore`] and a comparison.
+//! 4. `drill`: a restore into a scratch folder and a scratch server, and a comparison.
 //!
-//! Nothing is written but the index, into a scratch folder.
+//! Nothing is written outside the scratch folder.
 
 pub mod bits;
+pub mod drill;
 
 pub mod dump;
 pub mod files;
@@ -23,7 +24,7 @@ use crate::{
         manifest::{Manifest, SourceKind},
         store::ObjectStore,
     },
-    task::context::Meter,
+    task::{context::Meter, mongodb::tool::Tools},
 };
 use report::{Findings, VerifyReport};
 use std::{fmt, path::PathBuf, sync::Arc};
@@ -43,6 +44,8 @@ pub enum Level {
     },
     /// Reads, decodes and hashes everything.
     Open,
+    /// Restores everything into a scratch folder and a scratch server, and compares.
+    Drill,
 }
 
 impl fmt::Display for Level {
@@ -52,6 +55,7 @@ impl fmt::Display for Level {
             Self::Scrub { of: 1, .. } => f.write_str("scrub"),
             Self::Scrub { n, of } => write!(f, "scrub {n}/{of}"),
             Self::Open => f.write_str("open"),
+            Self::Drill => f.write_str("drill"),
         }
     }
 }
@@ -68,6 +72,8 @@ pub struct Verify {
     pub memory_bytes: u64,
     /// Where there is disk for an index.
     pub scratch: PathBuf,
+    /// mongorestore and mongod, for a drill.
+    pub tools: Tools,
     /// Who watches.
     pub meter: Arc<Meter>,
 }
@@ -85,6 +91,10 @@ impl Verify {
                 Level::Listing => {}
                 Level::Scrub { n, of } => self.scrub(&opened, n, of.max(1), &mut report).await?,
                 Level::Open => self.open(&opened, &mut report).await?,
+                Level::Drill => {
+                    let proof = drill::drill(self, opened.record, &mut report).await?;
+                    report.sources.push(proof);
+                }
             }
         }
         Ok(report)

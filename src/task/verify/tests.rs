@@ -12,6 +12,7 @@ use crate::{
     },
     task::{
         context::Meter,
+        mongodb::tool::Tools,
         restore::files::fixture::{Fixture, Stored, directory, file, names, symlink},
     },
 };
@@ -60,13 +61,14 @@ async fn verify(store: Arc<MemoryStore>, name: &SnapshotName, level: Level) -> R
     let manifest = catalog.find(&AsOf::Name(name.clone()), None, true)?.clone();
     let scratch = std::env::temp_dir();
     let meter = Arc::new(Meter::default());
-    Verify { store, manifest, level, memory_bytes: 1 << 20, scratch, meter }.run().await
+    let tools = Tools::default();
+    Verify { store, manifest, level, memory_bytes: 1 << 20, scratch, tools, meter }.run().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_snapshot_is_good_at_every_level() {
     let (store, name) = snapshot().await;
-    for level in [Level::Listing, Level::Scrub { n: 0, of: 1 }, Level::Open] {
+    for level in [Level::Listing, Level::Scrub { n: 0, of: 1 }, Level::Open, Level::Drill] {
         let report = verify(Arc::clone(&store), &name, level).await.unwrap();
         assert!(report.is_good(), "{report:?}");
     }

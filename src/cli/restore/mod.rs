@@ -1,0 +1,91 @@
+//! `backstay restore`: flags → request → plan → confirmation → restore → what came of it.
+
+mod args;
+mod screen;
+
+pub use args::Args;
+
+use crate::{
+    cli::{
+        exit::Exit,
+        output::{self, Format, Output},
+        problem::Problem,
+        progress::Watch,
+        runtime::block_on,
+    },
+    domain::verdict::{Failure, Verdict},
+    storage::rclone::Mode,
+    task::{
+        context::Meter,
+        mongodb::tool::Tools,
+        restore::{Restore, RestoreReport, plan::RestorePlan},
+    },
+};
+use std::sync::Arc;
+
+/// Memory for buffers, bytes.
+const MEMORY: u64 = 128 << 20;
+
+/// Shows the plan, and carries it out unless that was all.
+///
+/// # Errors
+/// A command line that cannot be meant, a target that would have to be confirmed, whatever keeps it from being done.
+pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
+    let request = args.request()?;
+    let place = args.place.place()?;
+    args.check_confirmation(place)?;
+    block_on(async {
+        let store = Arc::new(args.place.open(Mode::Read).await?);
+        let meter = Arc::new(Meter::default());
+        let quiet = args.output.format != Format::Table && args.output.format != Format::Wide;
+        let watch = Watch::start(Arc::clone(&meter), quiet);
+        let restore = Restore { store, request, tools: Tools::default(), memory_bytes: MEMORY, meter };
+        let plan = restore.plan().await?;
+        drop(watch);
+        if args.dry_run {
+            return show(
+                out,
+                args,
+                &plan,
+                &screen::plan(&plan, &place.to_string(), out.color()),
+                Some(place.instance()),
+            );
+        }
+        let reasons = plan.needs_confirmation();
+        if !reasons.is_empty() && args.confirm.is_none() && !screen::goes_on(&plan) {
+            output::note(screen::plan(&plan, &place.to_string(), output::color_on_stderr()));
+            let failure = Failure::new(Verdict::Guard, "TargetNotEmpty", reasons.join("; "));
+            return Err(failure.fix(screen::command(Some(place.instance()))).into());
+        }
+        let watch = Watch::start(Arc::clone(&restore.meter), quiet);
+        let report = restore.execute(&plan).await?;
+        drop(watch);
+        finish(out, args, &report)
+    })
+}
+
+fn show(
+    out: &mut Output,
+    args: &Args,
+    plan: &RestorePlan,
+    text: &str,
+    instance: Option<&str>,
+) -> Result<Exit, Problem> {
+    match args.output.format {
+        Format::Table | Format::Wide => {
+            out.bytes(text.as_bytes())?;
+            let confirm = instance.filter(|_| !plan.needs_confirmation().is_empty());
+            out.line(format!("Run:  {}", screen::command(confirm)))?;
+        }
+        format => out.bytes(output::to_document(format, plan)?.as_bytes())?,
+    }
+    Ok(Exit::Ok)
+}
+
+fn finish(out: &mut Output, args: &Args, report: &RestoreReport) -> Result<Exit, Problem> {
+    match args.output.format {
+        Format::Table | Format::Wide => out.bytes(screen::report(report, out.color()).as_bytes())?,
+        format => out.bytes(output::to_document(format, report)?.as_bytes())?,
+    }
+    Ok(if report.is_whole() { Exit::Ok } else { Exit::Partial })
+}

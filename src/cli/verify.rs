@@ -1,0 +1,145 @@
+//! `backstay verify`: proves that a snapshot can be restored, and names what cannot.
+
+use crate::{
+    cli::{
+        exit::Exit,
+        output::{self, Format, Output, OutputArgs},
+        place::PlaceArgs,
+        problem::Problem,
+        progress::Watch,
+        runtime::block_on,
+        style::Style,
+        table::printable,
+    },
+    domain::{names::PolicyName, size::human},
+    storage::{
+        catalog::{AsOf, Catalog},
+        rclone::Mode,
+        store::ObjectStore,
+    },
+    task::{
+        context::Meter,
+        mongodb::tool::Tools,
+        verify::{Level, Verify, report::VerifyReport},
+    },
+};
+use std::{fmt::Write as _, path::PathBuf, sync::Arc};
+
+/// Memory for buffers, bytes.
+const MEMORY: u64 = 128 << 20;
+
+/// Prove that a snapshot can be restored
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Examples:
+  backstay verify --from box:WT/production
+  backstay verify --from box:WT/production --level drill
+  backstay verify nightly --from box:WT/production --as-of nightly-20261125T020000Z --level scrub --share 3/30")]
+pub struct Args {
+    /// Only snapshots of this policy
+    policy: Option<PolicyName>,
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Which snapshot: latest, the newest not after a time, or a name
+    #[arg(long, value_name = "WHEN", default_value = "latest")]
+    as_of: AsOf,
+    /// How deep to look
+    #[arg(long, value_enum, default_value_t = Depth::Open)]
+    level: Depth,
+    /// With scrub: read only share N of M of the parts, such as 3/30
+    #[arg(long, value_name = "N/M", value_parser = share)]
+    share: Option<(u64, u64)>,
+    /// Where there is disk for a drill, and for an index
+    #[arg(long, value_name = "DIRECTORY", env = "TMPDIR", default_value = "/tmp")]
+    scratch: PathBuf,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Depth {
+    /// Every object is there, with its size and, where the remote has one, its hash
+    Listing,
+    /// The bits are those that were stored
+    Scrub,
+    /// Everything can be decoded, and every file and collection is what was backed up
+    Open,
+    /// It is restored into a scratch directory and a scratch server, and compared
+    Drill,
+}
+
+fn share(text: &str) -> Result<(u64, u64), String> {
+    let wrong = || format!("{text:?} is not a share: write 3/30 for the third of thirty");
+    let (n, of) = text.split_once('/').ok_or_else(wrong)?;
+    match (n.parse::<u64>(), of.parse::<u64>()) {
+        (Ok(n), Ok(of)) if (1..=of).contains(&n) => Ok((n - 1, of)),
+        _ => Err(wrong()),
+    }
+}
+
+/// Verifies one snapshot. Exit code 1 when anything is missing or damaged.
+///
+/// # Errors
+/// The remote does not answer, there is no such snapshot, no scratch space: nothing is known then.
+pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
+    if args.share.is_some() && args.level != Depth::Scrub {
+        return Err(Problem::Usage("--share goes with --level scrub".to_owned()));
+    }
+    let (n, of) = args.share.unwrap_or((0, 1));
+    let level = match args.level {
+        Depth::Listing => Level::Listing,
+        Depth::Scrub => Level::Scrub { n, of },
+        Depth::Open => Level::Open,
+        Depth::Drill => Level::Drill,
+    };
+    args.place.place()?;
+    let report = block_on(async {
+        let store: Arc<dyn ObjectStore> = Arc::new(args.place.open(Mode::Read).await?);
+        let meter = Arc::new(Meter::default());
+        let quiet = !matches!(args.output.format, Format::Table | Format::Wide);
+        let _watch = Watch::start(Arc::clone(&meter), quiet);
+        meter.begin("looking at the backups", None);
+        let catalog = Catalog::load(&*store).await?;
+        let manifest = catalog.find(&args.as_of, args.policy.as_ref(), true)?.clone();
+        let scratch = args.scratch.clone();
+        let verify =
+            Verify { store, manifest, level, memory_bytes: MEMORY, scratch, tools: Tools::default(), meter };
+        Ok(verify.run().await?)
+    })?;
+    match args.output.format {
+        Format::Table | Format::Wide => out.bytes(screen(&report, out.color()).as_bytes())?,
+        format => out.bytes(output::to_document(format, &report)?.as_bytes())?,
+    }
+    Ok(if report.is_good() { Exit::Ok } else { Exit::Failed })
+}
+
+fn screen(report: &VerifyReport, color: bool) -> String {
+    let mut text = String::new();
+    let (mark, style) = if report.is_good() { ("✓", Style::Green) } else { ("✗", Style::Red) };
+    let found = match report.damage.len() {
+        0 => "nothing is missing or damaged".to_owned(),
+        1 => "1 object is missing or damaged".to_owned(),
+        n => format!("{n} objects are missing or damaged"),
+    };
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{} {} ({}): {found}", style.paint(mark, color), report.snapshot, report.level);
+    for proof in &report.sources {
+        let what = match (proof.namespaces, proof.files) {
+            (0, files) => format!("{files} files, {} other entries", proof.entries),
+            (namespaces, _) => format!("{namespaces} collections, {} documents", proof.documents),
+        };
+        let _ = writeln!(text, "  {:<12} proven: {what}, {}", proof.source, human(proof.bytes));
+    }
+    for damage in &report.damage {
+        let _ = writeln!(text, "  {}: {}", printable(&damage.object), printable(&damage.what));
+        for name in &damage.examples {
+            let _ = writeln!(text, "    hit: {}", printable(name));
+        }
+        if damage.affected > damage.examples.len() as u64 {
+            let _ = writeln!(text, "    and {} more", damage.affected - damage.examples.len() as u64);
+        }
+    }
+    for remark in &report.remarks {
+        let _ = writeln!(text, "  {}", Style::Dim.paint(remark, color));
+    }
+    text
+}

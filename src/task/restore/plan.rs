@@ -1,0 +1,260 @@
+//! What a restore will do, before it does anything.
+
+use super::{
+    files::{
+        compare::{Difference, difference},
+        root::Root,
+        selection::Selection,
+        spool::relative,
+        target::{Occupancy, free_bytes, occupancy},
+    },
+    mongodb,
+    request::{MongodbTarget, RestoreRequest, VolumeTarget},
+};
+use crate::{
+    domain::{
+        names::SourceName,
+        snapshot::SnapshotSummary,
+        verdict::{Failure, Verdict},
+    },
+    storage::{
+        catalog::Catalog,
+        index::{
+            reader::IndexReader,
+            record::{EntryKind, Record},
+        },
+        layout,
+        manifest::{Manifest, SourceKind, SourceRecord},
+        store::ObjectStore,
+    },
+    task::{
+        context::Meter,
+        verify::{
+            report::{Damage, VerifyReport},
+            stored,
+        },
+    },
+};
+use serde::Serialize;
+use std::{path::PathBuf, sync::Arc};
+
+/// A plan: data, nothing is left to decide.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestorePlan {
+    /// The snapshot.
+    pub snapshot: SnapshotSummary,
+    /// Its manifest.
+    #[serde(skip)]
+    pub manifest: Manifest,
+    /// Objects whose presence, size and hash were compared.
+    pub objects: u64,
+    /// Those that are missing or damaged.
+    pub damage: Vec<Damage>,
+    /// The database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mongodb: Option<MongodbPlan>,
+    /// The volumes.
+    pub volumes: Vec<VolumePlan>,
+    /// What the snapshot has and nobody asked for.
+    pub left_out: Vec<SourceName>,
+}
+
+/// What happens to a deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MongodbPlan {
+    /// Collections, views and time series that are restored.
+    pub namespaces: u64,
+    /// Their documents.
+    pub documents: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Those that exist and are replaced: name and documents.
+    pub occupied: Vec<(String, u64)>,
+}
+
+/// What happens to a directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumePlan {
+    /// The volume.
+    pub name: SourceName,
+    /// The directory.
+    pub directory: PathBuf,
+    /// Regular files that are restored.
+    pub files: u64,
+    /// Their bytes; of sparse files with their holes.
+    pub bytes: u64,
+    /// Bytes free there.
+    pub free_bytes: u64,
+    /// What is there.
+    pub occupancy: Occupancy,
+    /// How it differs from the backup, when there is something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub difference: Option<Difference>,
+    /// What only the target has is removed.
+    pub delete_extra: bool,
+}
+
+impl RestorePlan {
+    /// Why this needs a person's confirmation; empty when nothing that exists is touched.
+    pub fn needs_confirmation(&self) -> Vec<String> {
+        let database = self.mongodb.iter().filter(|plan| !plan.occupied.is_empty()).map(|plan| {
+            format!("{} of the {} collections exist already", plan.occupied.len(), plan.namespaces)
+        });
+        let volumes = self.volumes.iter().filter_map(|plan| {
+            let directory = plan.directory.display();
+            match &plan.occupancy {
+                Occupancy::Missing | Occupancy::Empty => None,
+                Occupancy::Occupied => Some(format!("{directory} is not empty")),
+                // The same restore goes on by itself; another one does not.
+                Occupancy::Unfinished(which) => {
+                    Some(format!("{directory} holds an interrupted restore: {which}"))
+                }
+            }
+        });
+        database.chain(volumes).collect()
+    }
+}
+
+/// Makes the plan. Nothing is changed anywhere.
+///
+/// # Errors
+/// No such snapshot or source in it, a store or target that does not answer.
+pub async fn make(
+    store: &Arc<dyn ObjectStore>,
+    request: &RestoreRequest,
+    meter: &Meter,
+) -> Result<RestorePlan, Failure> {
+    meter.begin("looking at the backups", None);
+    let catalog = Catalog::load(&**store).await?;
+    let manifest = catalog.find(&request.as_of, request.policy.as_ref(), request.allow_partial)?.clone();
+    let mut listed = VerifyReport::new(manifest.snapshot.clone(), "listing".to_owned());
+    stored::check(store, &manifest, &mut listed).await?;
+    let mut mongodb = None;
+    if let Some(target) = &request.mongodb {
+        let record = source(&manifest, &SourceName::mongodb(), SourceKind::Mongodb)?;
+        mongodb = Some(database(store, record, target, request.confirmed).await?);
+    }
+    let mut volumes = Vec::new();
+    for target in &request.volumes {
+        let record = source(&manifest, &target.name, SourceKind::Files)?;
+        meter.begin(&format!("{}: comparing", target.name), None);
+        volumes.push(volume(store, &manifest, record, target).await?);
+    }
+    let wanted =
+        |name: &SourceName| volumes.iter().any(|v| v.name == *name) || mongodb.is_some() && name.is_mongodb();
+    let left_out = manifest.sources.iter().map(|s| s.source.clone()).filter(|name| !wanted(name)).collect();
+    Ok(RestorePlan {
+        snapshot: manifest.summary(),
+        objects: listed.objects,
+        damage: listed.damage,
+        mongodb,
+        volumes,
+        left_out,
+        manifest,
+    })
+}
+
+/// A source of the snapshot.
+///
+/// # Errors
+/// It has none of that name and kind; the message says which there are.
+pub fn source<'m>(
+    manifest: &'m Manifest,
+    name: &SourceName,
+    kind: SourceKind,
+) -> Result<&'m SourceRecord, Failure> {
+    let found = manifest.sources.iter().find(|record| record.source == *name && record.kind == kind);
+    found.ok_or_else(|| {
+        let there: Vec<_> = manifest.sources.iter().map(|record| record.source.as_str()).collect();
+        let message = format!("{} has no source {name}; it has {}", manifest.snapshot, there.join(", "));
+        Failure::new(Verdict::Permanent, "SourceNotInSnapshot", message)
+    })
+}
+
+async fn database(
+    store: &Arc<dyn ObjectStore>,
+    record: &SourceRecord,
+    target: &MongodbTarget,
+    confirmed: bool,
+) -> Result<MongodbPlan, Failure> {
+    let options = target.options(confirmed)?;
+    let plan = mongodb::plan(Arc::clone(store), record, &target.connection, &options).await?;
+    let wanted = || plan.entries.iter().filter(|entry| entry.target.is_some());
+    Ok(MongodbPlan {
+        namespaces: wanted().count() as u64,
+        documents: wanted().map(|entry| entry.documents).sum(),
+        bytes: wanted().map(|entry| entry.bytes).sum(),
+        occupied: plan.occupied.iter().map(|(name, documents)| (name.to_string(), *documents)).collect(),
+    })
+}
+
+async fn volume(
+    store: &Arc<dyn ObjectStore>,
+    manifest: &Manifest,
+    record: &SourceRecord,
+    target: &VolumeTarget,
+) -> Result<VolumePlan, Failure> {
+    let selection =
+        Selection::new(&target.include).map_err(|e| Failure::permanent("InvalidPath", e.to_string()))?;
+    let occupancy = occupancy(&target.directory)?;
+    let occupied = !matches!(occupancy, Occupancy::Missing | Occupancy::Empty);
+    let mut plan = VolumePlan {
+        name: target.name.clone(),
+        directory: target.directory.clone(),
+        files: record.counts.files,
+        bytes: record.counts.bytes,
+        free_bytes: free_bytes(&target.directory)?,
+        occupancy,
+        difference: None,
+        delete_extra: target.delete_extra,
+    };
+    if occupied || !selection.is_everything() {
+        let directory = layout::directory(&manifest.snapshot);
+        let index = IndexReader::open(Arc::clone(store), &directory, &record.index).await?;
+        let look = Look { index, selection, runtime: tokio::runtime::Handle::current() };
+        plan = tokio::task::spawn_blocking(move || look.at(plan, occupied))
+            .await
+            .unwrap_or_else(|_| Err(Failure::temporary("Internal", "the comparison ended early")))?;
+    }
+    Ok(plan)
+}
+
+/// The index, beside a target.
+struct Look {
+    index: IndexReader,
+    selection: Selection,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Look {
+    fn at(self, mut plan: VolumePlan, occupied: bool) -> Result<VolumePlan, Failure> {
+        let Self { mut index, selection, runtime } = self;
+        (plan.files, plan.bytes) = (0, 0);
+        let next = || runtime.block_on(index.next_record()).transpose();
+        let wanted = |record: &Record| {
+            let path = relative(&record.path);
+            selection.selects(path) || record.kind == EntryKind::Directory && selection.is_everything()
+        };
+        let mut counted =
+            std::iter::from_fn(next).filter(|record| record.as_ref().map_or(true, wanted)).inspect(|r| {
+                if let Ok(record) = r
+                    && record.kind == EntryKind::File
+                {
+                    plan.files += 1;
+                    plan.bytes += record.size;
+                }
+            });
+        if occupied {
+            let root = Root::open(&plan.directory).map_err(|e| {
+                Failure::permanent("TargetUnreadable", format!("{}: {e}", plan.directory.display()))
+            })?;
+            plan.difference = Some(difference(&root, counted, &|path| selection.selects(path))?);
+        } else {
+            counted.try_for_each(|record| record.map(drop))?;
+        }
+        Ok(plan)
+    }
+}
