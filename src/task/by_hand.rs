@@ -9,7 +9,7 @@ use crate::{
         names::{InstanceName, SnapshotName},
     },
     storage::{
-        layout,
+        document, layout,
         manifest::{PackRef, SourceKind, SourceRecord},
     },
 };
@@ -39,7 +39,7 @@ pub fn restore_text(
     }
     let lists: Vec<_> = records.iter().flat_map(|record| &record.packs).map(lists_of).collect();
     text.push_str(&CHECK.replace("@LISTS@", &lists.join(" ")));
-    text
+    document::seal_text(text)
 }
 
 const HEAD: &str = "\
