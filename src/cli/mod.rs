@@ -50,7 +50,7 @@ struct Cli {
 #[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 enum Command {
     Init(init::Args),
-    Restore(Box<restore::Args>),
+    Restore(restore::Args),
     Verify(verify::Args),
     Validate(validate::Args),
     Explain(explain::Args),
