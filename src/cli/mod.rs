@@ -47,7 +47,6 @@ struct Cli {
 
 /// The verbs, in the order in which `--help` shows them.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 enum Command {
     Init(init::Args),
     Restore(restore::Args),
