@@ -32,6 +32,11 @@ struct Name {
 }
 
 impl Listing {
+    /// A directory whose names are not asked for.
+    pub fn empty() -> Self {
+        Self { complete: true, ..Self::default() }
+    }
+
     /// Reads the directory behind `fd`.
     ///
     /// # Errors

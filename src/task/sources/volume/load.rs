@@ -160,7 +160,7 @@ impl Loader<'_> {
 
     /// Reads a small file into the chunk, once more if it changed meanwhile.
     fn small(&mut self, input: &mut Input, mut status: Status, used: &mut Used) -> Result<(Status, Content)> {
-        if self.chunk.data.is_empty() && status.size > 0 {
+        if self.chunk.data.is_empty() {
             self.chunk.data = self.buffers.take();
         }
         let mut again = true;
@@ -207,3 +207,97 @@ impl From<Errno> for Trouble {
 
 /// `None`: a socket.
 type Looked = std::result::Result<Option<Present>, Trouble>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, path::Path, sync::Arc, sync::mpsc::sync_channel};
+
+    /// Loads names that the directory called `kind`.
+    fn load(root: &Path, names: &[(&str, FileType)]) -> Vec<Entry> {
+        let fd = fs::File::open(root).unwrap().into();
+        let directory = Arc::new(Directory { fd, path: b"./".to_vec() });
+        let mut batch = Batch::new();
+        for (name, kind) in names {
+            let start = batch.names.len();
+            batch.names.extend_from_slice(name.as_bytes());
+            let name = start..batch.names.len();
+            batch.items.push(Item::Load { directory: Arc::clone(&directory), name, kind: *kind });
+        }
+        let (jobs, job_receiver) = sync_channel(1);
+        let (chunks, chunk_receiver) = sync_channel(100);
+        jobs.send((batch, chunks)).unwrap();
+        drop(jobs);
+        run(&Mutex::new(job_receiver), &BufferPool::default());
+        chunk_receiver.iter().flat_map(|chunk| chunk.entries).collect()
+    }
+
+    fn kind(entry: &Entry) -> Option<FileType> {
+        match &entry.outcome {
+            Outcome::Present(present) => Some(present.status.kind),
+            Outcome::Vanished => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_took_the_place_of_what_was_listed_is_seen_as_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("file"), b"x").unwrap();
+        std::os::unix::fs::symlink("file", root.path().join("link")).unwrap();
+        fs::create_dir(root.path().join("directory")).unwrap();
+        let entries = load(
+            root.path(),
+            &[
+                ("link", FileType::RegularFile),
+                ("file", FileType::Symlink),
+                ("file", FileType::Unknown),
+                ("directory", FileType::RegularFile),
+                ("gone", FileType::RegularFile),
+                ("gone", FileType::Fifo),
+            ],
+        );
+        let kinds: Vec<_> = entries.iter().map(kind).collect();
+        let file = Some(FileType::RegularFile);
+        assert_eq!(kinds, [Some(FileType::Symlink), file, file, None, None, None]);
+    }
+
+    #[test]
+    fn a_small_file_that_changed_is_read_once_more() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("file");
+        fs::write(&path, b"content").unwrap();
+        let mut input = Input::new(fs::File::open(&path).unwrap().into());
+        let now = Status::of(&input.fd).unwrap();
+        let (chunks, _receiver) = sync_channel(1);
+        let mut xattrs = XattrReader::new();
+        let buffers = BufferPool::default();
+        let racy_after = RacyAfter::now();
+        let mut loader =
+            Loader { buffers: &buffers, chunks, racy_after, xattrs: &mut xattrs, chunk: Chunk::new() };
+        for stale in [0, 3, 7, 20] {
+            let before = Status { size: stale, mtime: Default::default(), ..now };
+            let mut used = Used { bytes: 100, streams: 0 };
+            let (status, content) = loader.small(&mut input, before, &mut used).unwrap();
+            let Content::Buffered { range, hash, changed } = content else { panic!("{content:?}") };
+            assert_eq!((status, changed, used.bytes), (now, false, 107), "{stale}");
+            assert_eq!(&loader.chunk.data[range], b"content");
+            assert_eq!(hash, content_hash(&blake3::hash(b"content")));
+        }
+    }
+
+    #[test]
+    fn chunks_stay_within_their_buffer_and_their_descriptors() {
+        let root = tempfile::tempdir().unwrap();
+        let names: Vec<_> = (0..20).map(|i| format!("{i}")).collect();
+        for name in &names {
+            fs::write(root.path().join(name), vec![1; 200 << 10]).unwrap();
+        }
+        let listed: Vec<_> = names.iter().map(|name| (&name[..], FileType::RegularFile)).collect();
+        let entries = load(root.path(), &listed);
+        assert_eq!(entries.len(), 20);
+        for (entry, name) in entries.iter().zip(&names) {
+            assert_eq!(entry.path, format!("./{name}").into_bytes());
+        }
+    }
+}

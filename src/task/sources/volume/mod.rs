@@ -27,7 +27,7 @@ use crate::{
     },
     storage::{
         index::{parser::IndexHeader, writer::IndexWriter},
-        layout::{self, Prefix},
+        layout::{PackId, Prefix},
         manifest::{FORMAT, SourceKind, SourceRecord, StoreMode, Window},
         pack::writer::{PackOptions, PackWriter},
     },
@@ -59,9 +59,9 @@ const READERS: usize = 8;
 /// Batches between the walk and the pack.
 const BATCHES_AHEAD: usize = 16;
 
-/// Memory of the walk, the readers and the index, bytes: listings 8 MiB, read-ahead 8 MiB, index 12 MiB. The rest is
-/// the pack's.
-const OWN_MEMORY: u64 = 28 << 20;
+/// Memory of the walk, the readers and the index, bytes: listings 12 MiB, read-ahead 8 MiB, index 12 MiB. The rest
+/// is the pack's.
+const OWN_MEMORY: u64 = 32 << 20;
 
 /// Stores a volume: a pack of everything, and its index. The record is complete but for its own hash.
 ///
@@ -148,24 +148,38 @@ struct Work {
 impl Work {
     fn run(&self, root: OwnedFd) -> Result<SourceRecord, Failure> {
         let start = now();
-        let SourceContext { store, snapshot, attempt, .. } = &self.context;
-        let directory = layout::directory(snapshot);
+        let emitter = self.pump(root, self.begin()?)?;
+        self.record(start, emitter)
+    }
+
+    fn id(&self) -> PackId {
+        let SourceContext { snapshot, attempt, .. } = &self.context;
         let prefix = Prefix { source: self.volume.name.clone(), attempt: attempt.clone() };
+        PackId { snapshot: snapshot.clone(), prefix }
+    }
+
+    /// Begins the pack and the index.
+    fn begin(&self) -> Result<Emitter<'_>, Failure> {
+        let id = self.id();
+        let store = &self.context.store;
         let header = IndexHeader {
-            source: self.volume.name.clone(),
-            snapshot: snapshot.clone(),
-            attempt: attempt.clone(),
+            source: id.prefix.source.clone(),
+            snapshot: id.snapshot.clone(),
+            attempt: id.prefix.attempt.clone(),
         };
-        let packs = [(0, format!("{directory}/{prefix}"))];
-        let index = IndexWriter::start(Arc::clone(store), &directory, &header, &packs)?;
-        let pack = PackWriter::start(self.pack_options(directory, &prefix), Arc::clone(store));
-        let emitter = Emitter::new(pack, index, &self.context.meter, &self.stop);
-        let (pack, index, counts) = self.pump(root, emitter)?.finish()?;
+        let index = IndexWriter::start(Arc::clone(store), &id.directory(), &header, &[(0, id.to_string())])?;
+        let pack = PackWriter::start(self.pack_options(&id), Arc::clone(store));
+        Ok(Emitter::new(pack, index, &self.context.meter, &self.stop))
+    }
+
+    /// Ends pack and index, and says what they hold.
+    fn record(&self, start: Timestamp, emitter: Emitter<'_>) -> Result<SourceRecord, Failure> {
+        let (pack, index, counts) = emitter.finish()?;
         Ok(SourceRecord {
             format: FORMAT.to_owned(),
             source: self.volume.name.clone(),
             kind: SourceKind::Files,
-            attempt: attempt.clone(),
+            attempt: self.context.attempt.clone(),
             base: None,
             mode: StoreMode::Full,
             mode_reason: "every file is stored each time".to_owned(),
@@ -178,11 +192,11 @@ impl Work {
         })
     }
 
-    fn pack_options(&self, directory: String, prefix: &Prefix) -> PackOptions {
+    fn pack_options(&self, id: &PackId) -> PackOptions {
         let SourceContext { part_bytes, memory_bytes, transfers, .. } = self.context;
         PackOptions {
-            directory,
-            prefix: prefix.to_string(),
+            directory: id.directory(),
+            prefix: id.prefix.to_string(),
             stream: "tar",
             part_bytes,
             memory_bytes: memory_bytes.saturating_sub(OWN_MEMORY),

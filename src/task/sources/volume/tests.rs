@@ -1,6 +1,10 @@
 //! Whole volumes into a store in memory, and back by two ways: GNU tar over the whole pack, and each record by its place.
 
-use super::*;
+use super::{
+    entry::{Content, Entry, Outcome, Present},
+    input::{Input, Status},
+    *,
+};
 use crate::{
     domain::names::SourceName,
     storage::{
@@ -63,6 +67,32 @@ struct Stored {
     meter: Arc<Meter>,
 }
 
+/// What is stored of entries that a walk might have given.
+fn emit(entries: Vec<Entry>, data: &[u8]) -> Stored {
+    let store = Arc::new(MemoryStore::new());
+    let context = context(store.clone());
+    let meter = Arc::clone(&context.meter);
+    let volume = volume(Path::new("/"));
+    let work = Work { filter: Filter::new(&volume).unwrap(), volume, context, stop: Arc::default() };
+    let chunk = Chunk { entries, data: data.to_vec(), last: true };
+    let storing = move || {
+        let mut emitter = work.begin()?;
+        emitter.chunk(chunk)?;
+        work.record(now(), emitter)
+    };
+    let record = runtime().block_on(async { tokio::task::spawn_blocking(storing).await.unwrap() }).unwrap();
+    Stored { store, record, meter }
+}
+
+/// The entry of a file as a reader gives it; `claimed` is the size at the first look.
+fn streamed(path: &Path, claimed: u64) -> Entry {
+    let input = Input::new(fs::File::open(path).unwrap().into());
+    let status = Status { size: claimed, ..Status::of(&input.fd).unwrap() };
+    let content = Content::Stream { input, extents: None };
+    let present = Present { status, xattrs: vec![], target: vec![], racy: false, content };
+    Entry { path: b"./file".to_vec(), outcome: Outcome::Present(present) }
+}
+
 fn back_up(volume: &Volume) -> Result<Stored, Failure> {
     let store = Arc::new(MemoryStore::new());
     let context = context(store.clone());
@@ -74,7 +104,7 @@ fn back_up(volume: &Volume) -> Result<Stored, Failure> {
 impl Stored {
     fn index(&self) -> Vec<Record> {
         runtime().block_on(async {
-            let directory = layout::directory(&"nightly-20261125T020000Z".parse().unwrap());
+            let directory = crate::storage::layout::directory(&"nightly-20261125T020000Z".parse().unwrap());
             let mut reader =
                 IndexReader::open(self.store.clone(), &directory, &self.record.index).await.unwrap();
             let mut records = Vec::new();
@@ -436,6 +466,117 @@ fn what_cannot_be_read_is_counted_and_recorded_without_content() {
     let stored = back_up(&volume(directory.path())).unwrap();
     assert_eq!(stored.record.counts.unreadable, 2);
     assert!(stored.find("./locked").flags.unreadable && stored.find("./locked-directory/").place.is_none());
+}
+
+#[test]
+fn a_file_that_shrank_is_padded_and_one_that_grew_is_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, noise(700_000)).unwrap();
+    for (claimed, expected) in [
+        (900_000, [noise(700_000), vec![0; 200_000]].concat()),
+        (500_000, noise(700_000)[..500_000].to_vec()),
+    ] {
+        let stored = emit(vec![streamed(&file, claimed)], b"");
+        let record = stored.find("./file");
+        assert!(record.flags.changed && record.size == claimed);
+        assert_eq!(stored.record.counts.changed_while_read, 1);
+        assert_eq!(stored.member(&record).1, expected);
+        stored.check_places();
+    }
+    let quiet = emit(vec![streamed(&file, 700_000)], b"");
+    assert!(!quiet.find("./file").flags.changed);
+}
+
+#[test]
+fn a_file_that_stops_to_be_readable_has_a_record_and_no_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, b"x").unwrap();
+    // Reading a directory fails as a bad block does.
+    let mut broken = streamed(directory.path(), 2_000_000);
+    let status = Status::of(fs::File::open(&file).unwrap()).unwrap();
+    if let Outcome::Present(present) = &mut broken.outcome {
+        present.status = Status { size: 2_000_000, ..status };
+    }
+    let locked = Outcome::Unreadable { status: Some(status), reason: "denied".to_owned() };
+    let lost = Outcome::Unreadable { status: None, reason: "denied".to_owned() };
+    let entry = |path: &[u8], outcome| Entry { path: path.to_vec(), outcome };
+    let gone = entry(b"./gone", Outcome::Vanished);
+    let stored = emit(vec![broken, gone, entry(b"./locked", locked), entry(b"./lost", lost)], b"");
+    assert_eq!(stored.paths(), ["./file", "./locked"]);
+    for record in stored.index() {
+        assert!(record.flags.unreadable && record.place.is_none() && record.hash.is_none());
+    }
+    let counts = &stored.record.counts;
+    assert_eq!((counts.unreadable, counts.vanished, counts.new), (3, 1, 0));
+    let target = tempfile::tempdir().unwrap();
+    stored.extract(target.path());
+}
+
+#[test]
+fn a_file_that_changed_between_two_of_its_names_is_said_to_have_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, b"0123456789").unwrap();
+    fs::hard_link(&file, directory.path().join("other")).unwrap();
+    let first = streamed(&file, 10);
+    fs::write(&file, b"longer than it was").unwrap();
+    let other = Entry { path: b"./other".to_vec(), ..streamed(&file, 18) };
+    let stored = emit(vec![first, other], b"");
+    let other = stored.find("./other");
+    assert!(other.flags.changed && other.size == 10);
+    assert_eq!(other.hash, stored.find("./file").hash);
+    assert_eq!(stored.member(&other).0.kind, MemberKind::HardLink);
+}
+
+#[test]
+fn records_without_bytes_do_not_pile_up() {
+    let status = Status::of(fs::File::open("/").unwrap()).unwrap();
+    let unreadable = |i: usize| Entry {
+        path: format!("./{i:06}").into_bytes(),
+        outcome: Outcome::Unreadable { status: Some(status), reason: "denied".to_owned() },
+    };
+    let mut entries: Vec<_> = (1..70_000).map(unreadable).collect();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, b"x").unwrap();
+    entries.insert(0, Entry { path: b"./000000".to_vec(), ..streamed(&file, 1) });
+    assert_eq!(emit(entries, b"").index().len(), 70_000);
+}
+
+/// Resident memory at its highest since it was last asked for, KiB.
+fn peak_memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    fs::write("/proc/self/clear_refs", "5").unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Run alone: `cargo test --lib memory_does_not_grow -- --ignored`. The first tree is as large as it takes to fill every
+/// buffer once, that of one large directory's names among them.
+#[test]
+#[ignore = "takes a minute, and measures the whole process"]
+fn memory_does_not_grow_with_the_number_of_files() {
+    let mut peaks = Vec::new();
+    for files in [150_000, 150_000, 450_000] {
+        let source = tempfile::tempdir().unwrap();
+        for i in 0..files {
+            let folder = if i % 8 == 0 { format!("d{}", i / 1000) } else { "one".to_owned() };
+            let folder = source.path().join(folder);
+            if i < 2 || i % 1000 == 0 {
+                fs::create_dir_all(&folder).unwrap();
+            }
+            fs::write(folder.join(format!("file-with-a-name-of-usual-length-{i:07}")), i.to_string())
+                .unwrap();
+        }
+        peak_memory();
+        let store = Arc::new(MemoryStore::forgetful());
+        let record = runtime().block_on(super::store(&context(store), &volume(source.path()))).unwrap();
+        assert_eq!(record.counts.files, files);
+        peaks.push(peak_memory());
+    }
+    assert!(peaks[2] < peaks[1] + peaks[1] / 4, "{peaks:?} KiB");
 }
 
 #[test]

@@ -200,7 +200,7 @@ impl<'a> Walk<'a> {
             let status = Status::of(&fd)?;
             let xattrs = self.xattrs.of(fd.as_fd())?;
             let elsewhere = self.device.is_some_and(|device| device != status.device);
-            let listing = if elsewhere { Listing::default() } else { Listing::read(fd.as_fd())? };
+            let listing = if elsewhere { Listing::empty() } else { Listing::read(fd.as_fd())? };
             Ok((fd, status, xattrs, listing))
         });
         let (fd, status, xattrs, listing) = match opened {
@@ -290,7 +290,7 @@ impl<'a> Walk<'a> {
 }
 
 impl Batch {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             items: Vec::with_capacity(BATCH_ITEMS),
             names: Vec::new(),
@@ -312,4 +312,82 @@ fn allowed_depth() -> usize {
         current
     };
     usize::try_from(now / 2).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::policy::{Volume, VolumePlace};
+    use std::{fs, path::Path};
+
+    fn everything() -> Filter {
+        Filter::new(&Volume {
+            name: "homes".parse().unwrap(),
+            place: VolumePlace::HostPath("/".into()),
+            include: vec![],
+            exclude: vec![],
+            optional: false,
+            allow_empty: false,
+            node_selector: Default::default(),
+            one_file_system: true,
+        })
+        .unwrap()
+    }
+
+    /// The paths of a walk that `change` was done to; unreadable ones with `!`.
+    fn walk(root: &Path, change: impl FnOnce(&mut Walk<'_>)) -> Vec<String> {
+        let (jobs, job_receiver) = sync_channel(10_000);
+        let (order, _in_order) = sync_channel(10_000);
+        let filter = everything();
+        let root = fs::File::open(root).unwrap().into();
+        let mut walk = Walk::new(root, &filter, true, Outlet { jobs, order }).ok().unwrap();
+        change(&mut walk);
+        walk.run();
+        let mut paths = Vec::new();
+        for (batch, _) in job_receiver {
+            for item in batch.items {
+                let path = match item {
+                    Item::Ready(Entry { path, outcome: Outcome::Unreadable { .. } }) => {
+                        [&path[..], b"!"].concat()
+                    }
+                    Item::Ready(entry) => entry.path,
+                    Item::Load { directory, name, .. } => [&directory.path[..], &batch.names[name]].concat(),
+                };
+                paths.push(String::from_utf8(path).unwrap());
+            }
+        }
+        paths
+    }
+
+    #[test]
+    fn a_directory_on_another_device_is_stored_empty() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("mount")).unwrap();
+        fs::write(root.path().join("mount/file"), b"x").unwrap();
+        assert_eq!(walk(root.path(), |_| {}), ["./", "./mount/", "./mount/file"]);
+        // As if the root were elsewhere.
+        assert_eq!(walk(root.path(), |walk| walk.device = Some(u64::MAX)), ["./", "./mount/"]);
+        assert_eq!(walk(root.path(), |walk| walk.device = None).len(), 3);
+    }
+
+    #[test]
+    fn what_is_too_deep_is_not_left_out_silently() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("a/b/c/d")).unwrap();
+        assert_eq!(walk(root.path(), |walk| walk.max_depth = 3), ["./", "./a/", "./a/b/", "./a/b/c/!"]);
+    }
+
+    #[test]
+    fn the_order_is_that_of_an_index() {
+        use crate::storage::index::codec::path_order;
+        let root = tempfile::tempdir().unwrap();
+        for name in ["a/x", "a/x-/y", "a-/z", "a.b", "a/x!", "b", "c/d/e/f"] {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, b"").unwrap();
+        }
+        let paths = walk(root.path(), |_| {});
+        assert!(paths.is_sorted_by(|a, b| path_order(a.as_bytes(), b.as_bytes()).is_lt()), "{paths:?}");
+        assert_eq!(paths.len(), 14);
+    }
 }
