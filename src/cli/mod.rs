@@ -21,9 +21,12 @@ pub mod time;
 mod completions;
 mod explain;
 mod init;
+mod list;
+mod ls;
 mod man;
 mod restore;
 mod schema;
+mod show;
 mod validate;
 mod verify;
 
@@ -47,10 +50,14 @@ struct Cli {
 
 /// The verbs, in the order in which `--help` shows them.
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one in a process")]
 enum Command {
-    Init(init::Args),
+    List(list::Args),
+    Show(show::Args),
+    Ls(ls::Args),
     Restore(restore::Args),
     Verify(verify::Args),
+    Init(init::Args),
     Validate(validate::Args),
     Explain(explain::Args),
     Schema(schema::Args),
@@ -62,9 +69,12 @@ enum Command {
 impl Command {
     fn run(&self, out: &mut Output) -> Result<Exit, Problem> {
         match self {
-            Self::Init(args) => init::run(args, out),
+            Self::List(args) => list::run(args, out),
+            Self::Show(args) => show::run(args, out),
+            Self::Ls(args) => ls::run(args, out),
             Self::Restore(args) => restore::run(args, out),
             Self::Verify(args) => verify::run(args, out),
+            Self::Init(args) => init::run(args, out),
             Self::Validate(args) => validate::run(args, out),
             Self::Explain(args) => explain::run(args, out),
             Self::Schema(args) => schema::run(args, out),

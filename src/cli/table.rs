@@ -14,6 +14,11 @@ impl Cell {
     pub fn styled(text: impl Into<String>, style: Style) -> Self {
         Self { text: printable(&text.into()), style }
     }
+
+    /// What it says.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
 }
 
 impl<T: Into<String>> From<T> for Cell {

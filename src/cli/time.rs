@@ -20,6 +20,11 @@ pub fn until(now: Timestamp, time: Timestamp) -> String {
     }
 }
 
+/// How long before `now` something was; nothing negative, where clocks differ.
+pub fn span_between(time: Timestamp, now: Timestamp) -> String {
+    span(Duration::from_secs(u64::try_from(now.as_second() - time.as_second()).unwrap_or(0)))
+}
+
 /// The two largest units: `2d4h`, `14h`, `3m20s`.
 pub fn span(duration: Duration) -> String {
     let total = duration.as_secs();
