@@ -27,6 +27,7 @@ mod man;
 mod restore;
 mod schema;
 mod show;
+mod task;
 mod validate;
 mod verify;
 
@@ -62,6 +63,8 @@ enum Command {
     Explain(explain::Args),
     Schema(schema::Args),
     Crds(schema::CrdsArgs),
+    #[command(hide = true)]
+    Task(task::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -79,6 +82,7 @@ impl Command {
             Self::Explain(args) => explain::run(args, out),
             Self::Schema(args) => schema::run(args, out),
             Self::Crds(args) => schema::run_crds(args, out),
+            Self::Task(args) => task::run(args, out),
             Self::Completions(args) => completions::run(args, command(), out),
             Self::Man(args) => man::run(args, command(), out),
         }
@@ -86,7 +90,10 @@ impl Command {
 
     /// What is logged without `-v`: people get warnings; services that someone reads later say what they do.
     fn log_level(&self) -> LevelFilter {
-        LevelFilter::WARN
+        match self {
+            Self::Task(_) => LevelFilter::INFO,
+            _ => LevelFilter::WARN,
+        }
     }
 }
 

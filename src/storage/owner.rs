@@ -2,8 +2,8 @@
 //!
 //! A claim is a small object that is written once. The earliest claim that no other one supersedes owns the place; its
 //! site is compared with our own. Taking over is a new claim that names what it supersedes. Stores have no
-//! compare-and-set, so after making a claim we wait and look again. A race that is lost all the same does no harm to
-//! data: attempts never share objects.
+//! compare-and-set, so nothing is committed until a new claim is [`SETTLE`] old and was looked at again. A race that is
+//! lost all the same does no harm to data: attempts never share objects.
 
 use crate::{
     domain::{
@@ -21,8 +21,9 @@ use crate::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, time::Duration};
+use tokio::time::Instant;
 
-/// How long a new claim waits for another one that was made at the same time to become visible.
+/// How long after a claim another one that was made at the same time may become visible.
 pub const SETTLE: Duration = Duration::from_secs(10);
 
 /// The text of a claim.
@@ -62,13 +63,18 @@ pub struct Claimant<'a> {
     pub site: &'a str,
     /// The place, for messages.
     pub destination: &'a Location,
-    /// Wait between a claim and the second look: [`SETTLE`].
+    /// Least age of a new claim before anything is committed: [`SETTLE`].
     pub settle: Duration,
 }
 
+/// A claim that was written just now. Nothing may be committed before it was confirmed.
+#[must_use]
+#[derive(Debug, Clone, Copy)]
+pub struct NewClaim(Instant);
+
 impl Claimant<'_> {
     /// Makes sure that the place is ours, claiming it when it is nobody's and, with `take_over`, when it is another
-    /// site's. True when a claim was written.
+    /// site's. Gives the claim that was written for it, if one was.
     ///
     /// # Errors
     /// `OwnedElsewhere`, or the store's failure.
@@ -77,18 +83,26 @@ impl Claimant<'_> {
         store: &dyn ObjectStore,
         take_over: bool,
         now: Timestamp,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Option<NewClaim>, Failure> {
         let claims = self.claims(store).await?;
         let supersedes = match owner(&claims) {
-            Some(owner) if owner.site == self.site => return Ok(false),
+            Some(owner) if owner.site == self.site => return Ok(None),
             Some(owner) if !take_over => return Err(self.refusal(owner)),
             Some(_) => claims.iter().map(|claim| claim.name.to_string()).collect(),
             None => vec![],
         };
         self.write(store, supersedes, now).await?;
-        tokio::time::sleep(self.settle).await;
-        self.check(store).await?;
-        Ok(true)
+        Ok(Some(NewClaim(Instant::now())))
+    }
+
+    /// Waits until a new claim is old enough, and looks whether it won.
+    ///
+    /// # Errors
+    /// As [`Claimant::check`].
+    pub async fn confirm(&self, store: &dyn ObjectStore, claim: Option<NewClaim>) -> Result<(), Failure> {
+        let Some(NewClaim(written)) = claim else { return Ok(()) };
+        tokio::time::sleep_until(written + self.settle).await;
+        self.check(store).await
     }
 
     /// Looks whether the place is (still) ours.
@@ -103,17 +117,6 @@ impl Claimant<'_> {
                 "OwnerClaimMissing",
                 format!("{} shows no claim of policy {}, not even our own", self.place(), self.policy),
             )),
-        }
-    }
-
-    /// Looks whether another site owns the place. Nobody does, or we do: fine.
-    ///
-    /// # Errors
-    /// `OwnedElsewhere`, or the store's failure.
-    pub async fn check_free(&self, store: &dyn ObjectStore) -> Result<(), Failure> {
-        match owner(&self.claims(store).await?) {
-            Some(owner) if owner.site != self.site => Err(self.refusal(owner)),
-            _ => Ok(()),
         }
     }
 

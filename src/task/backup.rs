@@ -51,11 +51,14 @@ async fn try_backup(
     let step =
         Step { spec, work, world, store: &store, context: context(spec, &snapshot, world, &store, meter)? };
     if catalog::committed(&*store, &snapshot).await?.is_none() {
-        if claimant(spec, world).acquire(&*store, spec.take_over, world.now()).await? && spec.take_over {
-            report.warnings.push("the place is ours now: destination.takeOver can be removed".to_owned());
-        }
+        let claimant = claimant(spec, world);
+        let claim = claimant.acquire(&*store, spec.take_over, world.now()).await?;
         store.make_directory(&layout::directory(&snapshot)).await?;
         step.store_all(report).await?;
+        claimant.confirm(&*store, claim).await?;
+        if claim.is_some() && spec.take_over {
+            report.warnings.push("the place is ours now: destination.takeOver can be removed".to_owned());
+        }
     }
     if let Some(finish) = &work.finish {
         let finished = finish::finish(spec, finish, &store, world, meter).await?;

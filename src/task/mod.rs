@@ -15,6 +15,7 @@ pub mod guard;
 pub mod mongodb;
 pub mod preflight;
 pub mod prune;
+pub mod real;
 pub mod report;
 pub mod restore;
 pub mod run;

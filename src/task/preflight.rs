@@ -1,7 +1,8 @@
 //! The preflight: remote and sources can be reached, before the first night has to find out.
 //!
-//! The place is not another site's → a probe is written, read back and deleted → each source is looked at. A probe that
-//! cannot be deleted is a remark: backups need no permission to delete, pruning does and sweeps it later.
+//! The place is ours, claimed when it is nobody's → a probe is written, read back and deleted → each source is looked
+//! at. A probe that cannot be deleted is a remark: backups need no permission to delete, pruning does and sweeps it
+//! later.
 
 use crate::{
     domain::{policy::Source, verdict::Failure},
@@ -46,10 +47,9 @@ pub async fn preflight(spec: &TaskSpec, sources: &[Source], world: &dyn World, m
 
 async fn remote(spec: &TaskSpec, world: &dyn World) -> Result<Option<String>, Failure> {
     let store = world.open(Access::Prune).await?;
-    if !spec.take_over {
-        claimant(spec, world).check_free(&*store).await?;
-    }
     store.make_directory("").await?;
+    let claimant = claimant(spec, world);
+    let claim = claimant.acquire(&*store, spec.take_over, world.now()).await?;
     let name = layout::probe(&spec.policy, world.now(), &spec.site);
     let text = Bytes::from_static(b"Backstay looked whether it can write here. This file can be deleted.\n");
     store
@@ -63,7 +63,9 @@ async fn remote(spec: &TaskSpec, world: &dyn World) -> Result<Option<String>, Fa
             format!("{name} does not read as it was written: the remote alters what it stores"),
         ));
     }
-    Ok(delete(&*store, &name).await)
+    let remark = delete(&*store, &name).await;
+    claimant.confirm(&*store, claim).await?;
+    Ok(remark)
 }
 
 async fn delete(store: &dyn ObjectStore, name: &str) -> Option<String> {

@@ -30,6 +30,9 @@ pub trait World: Send + Sync {
     /// Why the remote cannot be used.
     async fn open(&self, access: Access) -> Result<Arc<dyn ObjectStore>, Failure>;
 
+    /// Ends what [`World::open`] started, after it has saved what it must.
+    async fn close(&self) {}
+
     /// Reads a source to its end and stores it, everything but its source record.
     ///
     /// # Errors

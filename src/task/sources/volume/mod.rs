@@ -17,6 +17,7 @@ mod links;
 mod listing;
 mod load;
 mod pending;
+mod preflight;
 mod tally;
 mod walk;
 
@@ -52,6 +53,8 @@ use std::{
     thread,
 };
 use walk::{Outlet, Walk};
+
+pub use preflight::preflight;
 
 /// Threads that read ahead: a disk that has to seek, or a network, is used best by many at once.
 const READERS: usize = 8;

@@ -1,0 +1,110 @@
+//! `backstay task`: does one task and reports how it ended. The controller starts it.
+//!
+//! Progress goes to stdout, a line of JSON a second; what is said about it to stderr; the verdict is the exit code.
+
+use crate::{
+    cli::{exit::Exit, output::Output, problem::Problem, runtime},
+    domain::verdict::{Failure, Verdict},
+    plan::task_spec::{TaskReport, TaskSpec},
+    task::{context::Meter, real::Real, report, run, world::World},
+};
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError, Sender},
+    },
+    thread,
+    time::Duration,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Do one task of a run (started by the controller)
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Examples:
+  backstay task --spec spec.json --report report.json")]
+pub struct Args {
+    /// What to do, as the controller wrote it
+    #[arg(long, value_name = "FILE")]
+    spec: PathBuf,
+    /// Where to write how it ended
+    #[arg(long, value_name = "FILE")]
+    report: PathBuf,
+}
+
+/// Does the task. The exit code is the verdict's.
+///
+/// # Errors
+/// A runtime that could not be started; everything else is a report.
+pub fn run(args: &Args, _out: &mut Output) -> Result<Exit, Problem> {
+    let report = match read(&args.spec) {
+        Ok(spec) => runtime::block_on(async { Ok(perform(spec).await) })?,
+        Err(failure) => report::failed(failure),
+    };
+    if let Some(failure) = &report.failure {
+        tracing::error!(reason = failure.reason, fix = failure.fix, "{failure}");
+    }
+    if let Err(error) = report::write(&args.report, &report) {
+        let text = serde_json::to_string(&report).unwrap_or_default();
+        tracing::error!(
+            "the report could not be written to {}: {error}; it is {text}",
+            args.report.display()
+        );
+        // Without a report a success would be silent: the next attempt finds what is stored, and reports it.
+        let verdict = if report.verdict == Verdict::Committed { Verdict::Temporary } else { report.verdict };
+        return Ok(Exit::Code(verdict.exit_code()));
+    }
+    Ok(Exit::Code(report.verdict.exit_code()))
+}
+
+fn read(path: &Path) -> Result<TaskSpec, Failure> {
+    let unreadable = |error: &dyn std::fmt::Display| {
+        Failure::permanent("SpecUnreadable", format!("the task's spec {}: {error}", path.display()))
+    };
+    let text = fs::read(path).map_err(|error| unreadable(&error))?;
+    serde_json::from_slice(&text).map_err(|error| unreadable(&error))
+}
+
+async fn perform(spec: TaskSpec) -> TaskReport {
+    let meter = Arc::new(Meter::default());
+    let world: Arc<dyn World> = Arc::new(Real::new(&spec));
+    let progress = show(Arc::clone(&meter));
+    let report = run::run(spec, Arc::clone(&world), meter, stopped()).await;
+    // A token that was renewed is saved now. What hangs here changes nothing any more.
+    let _ = tokio::time::timeout(Duration::from_secs(15), world.close()).await;
+    drop(progress);
+    report
+}
+
+/// Waits for a signal to end. The same as an orchestrator's, a person's Ctrl-C leaves a report.
+async fn stopped() -> Failure {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        // Without handlers the signals end the process, and the missing report is a temporary failure.
+        return std::future::pending().await;
+    };
+    let name = tokio::select! {
+        _ = term.recv() => "SIGTERM",
+        _ = int.recv() => "SIGINT",
+    };
+    Failure::temporary("Interrupted", format!("the task was told to end ({name}) before it was done"))
+}
+
+/// Prints the meter once a second, until what is returned is dropped. On a thread of its own: a reader that does not read
+/// must not hold up the work, nor one that is gone.
+fn show(meter: Arc<Meter>) -> Sender<()> {
+    let (end, ended) = mpsc::channel();
+    thread::spawn(move || {
+        while ended.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
+            let Ok(mut line) = serde_json::to_vec(&meter.read()) else { return };
+            line.push(b'\n');
+            let mut stdout = io::stdout().lock();
+            if stdout.write_all(&line).and_then(|()| stdout.flush()).is_err() {
+                return;
+            }
+        }
+    });
+    end
+}
