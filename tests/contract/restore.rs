@@ -13,7 +13,9 @@ use backstay::{
         policy::{Volume, VolumePlace},
     },
     storage::{
-        manifest::SourceRecord,
+        document::{seal, seal_text},
+        layout,
+        manifest::{FORMAT, Manifest, SourceRecord},
         rclone::{Mode, Rclone, RcloneOptions},
         store::ObjectStore,
     },
@@ -23,6 +25,7 @@ use backstay::{
         sources::volume,
     },
 };
+use bytes::Bytes;
 use std::{fs, path::Path, process::Command, sync::Arc, time::Instant};
 
 /// Everything is one machine's: a remote, a snapshot on it, and a way to it.
@@ -66,6 +69,43 @@ impl Site {
             one_file_system: true,
         };
         volume::store(&context, &volume).await.unwrap()
+    }
+
+    /// Writes the manifest, as the finish step does.
+    async fn commit(&self, source: SourceRecord) {
+        let (source, text) = seal(source);
+        let store = self.store(Mode::Append).await;
+        let directory = layout::directory(&self.snapshot);
+        let put = async |name: String, text: Bytes| {
+            store.put(&format!("{directory}/{name}"), vec![text]).await.unwrap();
+        };
+        put(source.prefix().source_record(0), text).await;
+        put(layout::restore_text(0), seal_text("By hand\n".to_owned()).into()).await;
+        let slot = self.snapshot.slot();
+        let manifest = Manifest {
+            format: FORMAT.to_owned(),
+            snapshot: self.snapshot.clone(),
+            policy: self.snapshot.policy().clone(),
+            instance: "production".parse().unwrap(),
+            slot,
+            committed_at: slot.time(),
+            complete: true,
+            missing: vec![],
+            tool: "backstay".to_owned(),
+            sources: vec![source],
+            self_hash: String::new(),
+        };
+        put(layout::manifest(0), seal(manifest).1).await;
+    }
+
+    /// The program itself: exit code, and everything that it says.
+    fn backstay(&self, arguments: &[&str]) -> (i32, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_backstay"));
+        command.env("PATH", tools::path_variable()).arg(arguments[0]);
+        command.args(["--from", "box:WT/production", "--rclone-config"]).arg(self.remote.config());
+        let output = command.args(&arguments[1..]).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&said).into_owned())
     }
 
     async fn restore(&self, source: &SourceRecord, target: &Path, options: FilesOptions) -> FilesReport {
@@ -143,6 +183,58 @@ async fn a_sub_path_costs_little() {
     let report = site.restore(&source, &target, options).await;
     assert_eq!((report.files, report.directories, report.bytes), (1, 1, 2 << 20), "{report:#?}");
     assert_eq!(fs::read(target.join("user07/data")).unwrap(), noise(7, 2 << 20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_plans_restores_refuses_and_verifies() {
+    let scratch = Scratch::new("command");
+    let tree = scratch.folder("tree");
+    difficult_tree(&tree);
+    let before = digest(&tree);
+    let site = Site::new();
+    let source = site.back_up(&tree, 4 << 20).await;
+    site.commit(source).await;
+    let target = scratch.join("back");
+    let homes = format!("homes={}", target.display());
+    let restore = |more: &[&str]| {
+        site.backstay(&[&["restore", "--volume", &homes, "--preserve-setuid", "--devices"], more].concat())
+    };
+
+    let (code, said) = restore(&["--dry-run"]);
+    assert!(code == 0 && said.contains("PLAN") && said.contains("into a new directory"), "{said}");
+    assert!(!target.exists());
+    let (code, said) = restore(&[]);
+    assert!(code == 0 && said.contains("Restored nightly-20261125T020000Z"), "{said}");
+    assert_same(&before, &digest(&target));
+
+    // What is there is not touched without a word for it.
+    fs::remove_file(target.join("files/one")).unwrap();
+    fs::write(target.join("mine"), "mine").unwrap();
+    let (code, said) = restore(&[]);
+    assert!(code == 1 && said.contains("--confirm=production"), "{said}");
+    assert!(said.contains("restore 1 ") && said.contains("not in backup: 1 "), "{said}");
+    assert_eq!(restore(&["--confirm=staging"]).0, 2);
+    assert!(!target.join("files/one").exists());
+    let (code, said) = restore(&["--confirm=production", "--delete-extra"]);
+    assert!(code == 0 && said.contains("1 deleted"), "{said}");
+    assert_same(&before, &digest(&target));
+
+    for level in ["listing", "scrub", "open", "drill"] {
+        let (code, said) = site.backstay(&["verify", "--level", level]);
+        assert!(code == 0 && said.contains("nothing is missing or damaged"), "{level}: {said}");
+    }
+    let part = site.remote.object(".tar.zst.00001");
+    let mut content = fs::read(&part).unwrap();
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    fs::write(&part, content).unwrap();
+    let (code, said) = site.backstay(&["verify"]);
+    assert!(code == 1 && said.contains(".tar.zst.00001") && said.contains("hit: ./"), "{said}");
+    let (code, said) = restore(&["--confirm=production"]);
+    assert!(code == 0, "what is there already needs nothing from the remote: {said}");
+    let fresh = format!("homes={}", scratch.join("fresh").display());
+    let (code, said) = site.backstay(&["restore", "--volume", &fresh]);
+    assert!(code == 3 && said.contains("not restored") && said.contains(".tar.zst.00001"), "{said}");
 }
 
 /// Not a test of right and wrong: prints what `BACKSTAY_MEASURE` (a tree) takes.
