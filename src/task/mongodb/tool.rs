@@ -1,10 +1,9 @@
 //! mongodump and mongorestore as supervised children.
 //!
 //! A child leads a process group of its own, reads its configuration from a pipe and nothing from a terminal, and its
-//! standard error becomes our log. Should this process die, both end by themselves: one can no longer write, the other
-//! finds its archive cut.
+//! standard error becomes our log. Should this process die, the kernel kills it.
 
-use crate::domain::verdict::Failure;
+use crate::{domain::verdict::Failure, storage::child};
 use rustix::{
     pipe::{PipeFlags, pipe_with},
     process::{Pid, Signal, kill_process_group},
@@ -13,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -22,7 +21,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
-    process::{Child, ChildStderr, Command},
+    sync::oneshot,
     task::JoinHandle,
     time::Instant,
 };
@@ -96,11 +95,21 @@ pub fn data_pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
 /// A running tool. Killed when this value goes.
 pub struct Tool {
     name: &'static str,
-    child: Child,
+    /// Its process group, until its end was seen.
     group: Option<Pid>,
+    exit: oneshot::Receiver<std::io::Result<ExitStatus>>,
+    status: Option<ExitStatus>,
     /// Reads standard error; gone once its end was seen.
     log: Option<JoinHandle<()>>,
     said: Arc<Said>,
+}
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        if let Some(group) = self.group {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
 }
 
 /// What a tool wrote to standard error.
@@ -120,26 +129,20 @@ impl Tool {
         program: &Path,
         configure: impl FnOnce(&mut Command),
     ) -> Result<Self, Failure> {
-        let mut command = Command::new(program);
-        configure(&mut command);
-        // Go's collector keeps to it, at no cost in speed; four large collections took 366 MiB without.
-        command.env("GOMEMLIMIT", "150MiB").process_group(0).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().map_err(|e| {
+        let missing = |e: &dyn std::fmt::Display| {
             Failure::permanent("ToolMissing", format!("{} cannot be started: {e}", program.display()))
                 .fix(format!("install {name} (MongoDB database tools 100.7 or later) in PATH"))
-        })?;
-        let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        };
+        let program = find(program).ok_or_else(|| missing(&"there is no such program"))?;
+        let mut command = child::command(program);
+        configure(&mut command);
+        // Go's collector keeps to it, at no cost in speed; four large collections took 366 MiB without.
+        command.env("GOMEMLIMIT", "150MiB").stderr(Stdio::piped());
+        let mut child = child::spawn(command).map_err(|e| missing(&e))?;
+        let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let said = Arc::new(Said::default());
-        let stderr = child.stderr.take();
-        let log = tokio::spawn({
-            let said = said.clone();
-            async move {
-                if let Some(stderr) = stderr {
-                    read_log(name, stderr, &said).await;
-                }
-            }
-        });
-        Ok(Self { name, child, group, log: Some(log), said })
+        let log = child.stderr.take().map(|stderr| tokio::spawn(read_log(name, stderr, said.clone())));
+        Ok(Self { name, group, exit: wait(child)?, status: None, log, said })
     }
 
     /// The tool's name.
@@ -152,13 +155,21 @@ impl Tool {
     /// # Errors
     /// The system does not tell.
     pub async fn end(&mut self) -> Result<ExitStatus, Failure> {
-        let status = self.child.wait().await;
+        if let Some(status) = self.status {
+            return Ok(status);
+        }
+        let ended = (&mut self.exit).await;
         self.group = None;
         if let Some(log) = self.log.take() {
             // A grandchild could keep the pipe open; the tools have none, so this is only a guard.
             let _ = tokio::time::timeout(Duration::from_secs(5), log).await;
         }
-        status.map_err(|e| Failure::temporary("NoChild", format!("waiting for {}: {e}", self.name)))
+        let unknown = |e: &dyn std::fmt::Display| {
+            Failure::temporary("NoChild", format!("waiting for {}: {e}", self.name))
+        };
+        let status = ended.map_err(|e| unknown(&e))?.map_err(|e| unknown(&e))?;
+        self.status = Some(status);
+        Ok(status)
     }
 
     /// The line in which it said why it failed, else its last one.
@@ -180,7 +191,31 @@ impl Tool {
     }
 }
 
-async fn read_log(name: &str, stderr: ChildStderr, said: &Said) {
+/// A thread of its own waits for each tool: there is one at a time.
+fn wait(mut child: Child) -> Result<oneshot::Receiver<std::io::Result<ExitStatus>>, Failure> {
+    let (send, receive) = oneshot::channel();
+    let run = move || {
+        let _ = send.send(child.wait());
+    };
+    std::thread::Builder::new()
+        .name("tool".to_owned())
+        .spawn(run)
+        .map_err(|e| Failure::temporary("NoThreads", format!("no thread could be started: {e}")))?;
+    Ok(receive)
+}
+
+/// The file of a program: as it is, or found in `PATH`.
+fn find(program: &Path) -> Option<PathBuf> {
+    if program.components().count() > 1 {
+        return program.is_file().then(|| program.to_owned());
+    }
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
+}
+
+async fn read_log(name: &'static str, stderr: ChildStderr, said: Arc<Said>) {
+    let Ok(stderr) = tokio::process::ChildStderr::from_std(stderr) else { return };
     let mut reader = BufReader::new(stderr);
     let mut line = Vec::new();
     loop {
