@@ -7,7 +7,9 @@
 //! What this version cannot do is refused, never ignored.
 
 mod destination;
+mod errors;
 mod mongo_uri;
+mod orchestrator;
 mod settings;
 mod sources;
 mod unsupported;
@@ -20,24 +22,17 @@ use crate::{
         yaml::Located,
     },
     domain::{
-        error::{AtField as _, Invalid},
+        error::Invalid,
         names::{InstanceName, PolicyName},
         policy::Policy,
         schedule::Schedule,
     },
 };
-use std::{collections::BTreeMap, time::Duration};
+use errors::Errors;
+use settings::seconds;
+use std::collections::BTreeMap;
 
-/// What runs the tasks: some ways to name a volume or a secret exist only there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Orchestrator {
-    /// This host alone.
-    Local,
-    /// Docker Swarm.
-    Swarm,
-    /// Kubernetes.
-    Kubernetes,
-}
+pub use orchestrator::Orchestrator;
 
 /// What is known before a policy is read.
 #[derive(Debug, Clone)]
@@ -140,21 +135,6 @@ struct Place<'a> {
     namespace: Option<&'a str>,
 }
 
-/// Collects what is wrong while the rest goes on.
-#[derive(Debug, Default)]
-struct Errors(Vec<Invalid>);
-
-impl Errors {
-    fn add(&mut self, field: &str, message: impl Into<String>) {
-        self.0.push(Invalid { field: field.to_owned(), message: message.into() });
-    }
-
-    /// The value, or its error below `field`.
-    fn keep<T>(&mut self, field: &str, result: Result<T, Invalid>) -> Option<T> {
-        result.at(field).map_err(|error| self.0.push(error)).ok()
-    }
-}
-
 /// A specification to a policy. Every part is looked at, whatever the others say.
 fn validate(name: &str, spec: &BackupPolicySpec, place: Place<'_>) -> Result<Policy, Vec<Invalid>> {
     let mut errors = Errors::default();
@@ -244,11 +224,6 @@ fn schedule(
     let (stand_in, nobody) = ("unknown".parse().ok()?, "unknown".parse().ok()?);
     let (instance, name) = (instance.unwrap_or(&stand_in), name.unwrap_or(&nobody));
     errors.keep("", Schedule::parse(expression, zone, instance, name))
-}
-
-/// A number of seconds that the schema has bounded.
-fn seconds(number: i64) -> Option<Duration> {
-    u64::try_from(number).ok().map(Duration::from_secs)
 }
 
 #[cfg(test)]

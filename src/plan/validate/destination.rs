@@ -1,6 +1,6 @@
 //! Where backups go, and where secrets are found.
 
-use super::{Errors, Orchestrator};
+use super::{errors::Errors, orchestrator::Orchestrator};
 use crate::{
     api::location::{ConfigSourceSpec, LocationSpec, SecretKeyRef, SecretSourceSpec},
     domain::{

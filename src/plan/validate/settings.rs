@@ -1,6 +1,6 @@
 //! How long, how much, how often.
 
-use super::{Errors, seconds};
+use super::errors::Errors;
 use crate::{
     api::{
         policy::{GuardsSpec, RetentionSpec},
@@ -107,4 +107,9 @@ pub(super) fn parts_fit(destination: &Location, task: &TaskSettings, errors: &mu
             ),
         );
     }
+}
+
+/// A number of seconds that the schema has bounded.
+pub(super) fn seconds(number: i64) -> Option<Duration> {
+    u64::try_from(number).ok().map(Duration::from_secs)
 }

@@ -1,6 +1,6 @@
 //! What is read: the database and the volumes.
 
-use super::{Errors, Orchestrator, destination, mongo_uri};
+use super::{destination, errors::Errors, mongo_uri, orchestrator::Orchestrator};
 use crate::{
     api::{
         location::SecretSourceSpec,

@@ -1,7 +1,7 @@
 //! What this version does not carry out, or what has no meaning here: refused, so that nothing is silently less than what was
 //! asked.
 
-use super::{Errors, Orchestrator};
+use super::{errors::Errors, orchestrator::Orchestrator};
 use crate::api::{
     policy::BackupPolicySpec,
     task::{ResourcesSpec, TaskSettingsSpec},

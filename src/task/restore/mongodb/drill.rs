@@ -1,6 +1,6 @@
 //! The proof that a dump restores: into a server to throw away, with every document compared.
 
-use super::{Job, MongoOptions, MongoReport};
+use super::job::{Job, MongoOptions, MongoReport};
 use crate::{
     domain::verdict::Failure,
     storage::{manifest::SourceRecord, store::ObjectStore},

@@ -1,6 +1,6 @@
 //! From the pack into mongorestore.
 
-use super::{Job, damaged};
+use super::job::{Job, damaged};
 use crate::{
     domain::verdict::Failure,
     storage::{

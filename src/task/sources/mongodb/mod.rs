@@ -11,6 +11,7 @@
 
 mod dump;
 mod expect;
+mod oplog;
 mod preflight;
 
 pub use preflight::preflight;
@@ -47,6 +48,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use mongodb::{Client, bson::doc};
+use oplog::why_no_oplog;
 use std::time::Duration;
 
 /// Stores a deployment with the tools of `PATH`. The record's `self` is still empty.
@@ -211,21 +213,6 @@ impl Attempt<'_> {
         };
         PackWriter::start(options, store.clone())
     }
-}
-
-/// Why the dump is without the oplog; `None` when it is with it.
-fn why_no_oplog(topology: Topology, mode: OplogMode) -> Result<Option<String>, Failure> {
-    let reason = match (topology, mode) {
-        (_, OplogMode::Never) => "the policy says mongodb.oplog: Never",
-        (Topology::ReplicaSet, _) => return Ok(None),
-        (Topology::Standalone, _) => "a server that is no member of a replica set has no oplog",
-        (Topology::Sharded, _) => "a sharded cluster has no single oplog",
-    };
-    if mode == OplogMode::Required {
-        return Err(Failure::permanent("NoOplog", format!("{reason}, and the policy requires one"))
-            .fix("make the server a replica set of one member, or write mongodb.oplog: Auto"));
-    }
-    Ok(Some(reason.to_owned()))
 }
 
 fn warn_of_a_short_oplog(start: Timestamp, end: Timestamp, oplog_seconds: Option<u32>) {

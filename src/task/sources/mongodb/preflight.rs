@@ -1,6 +1,6 @@
 //! Whether a dump would work, without one.
 
-use super::why_no_oplog;
+use super::oplog::why_no_oplog;
 use crate::{
     domain::{policy::Mongodb, verdict::Failure},
     task::mongodb::{

@@ -222,7 +222,7 @@ impl<'a> Emitter<'a> {
         let mut done = 0;
         while done < extent.length {
             if self.stop.load(Ordering::Relaxed) {
-                return Err(super::stopped());
+                return Err(stopped());
             }
             let most =
                 usize::try_from(extent.length - done).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
@@ -327,4 +327,9 @@ fn member<'a>(record: &'a Record, extents: Option<&'a [Extent]>) -> Member<'a> {
         xattrs: Cow::Borrowed(&record.xattrs),
         extents: extents.map(Cow::Borrowed),
     }
+}
+
+/// What a backup that nobody waits for any more ends with.
+pub(super) fn stopped() -> Failure {
+    Failure::temporary("Interrupted", "the backup was stopped")
 }

@@ -1,7 +1,10 @@
 //! What the walk and the readers hand on: entries in path order, in chunks of bounded size.
 
 use super::input::{Input, Status, Xattrs};
-use crate::storage::{index::record::FileTime, tar::Extent};
+use crate::{
+    storage::{index::record::FileTime, tar::Extent},
+    task::clock,
+};
 use std::{
     ops::Range,
     sync::{Mutex, PoisonError},
@@ -90,7 +93,7 @@ pub(super) struct RacyAfter(FileTime);
 impl RacyAfter {
     /// For entries that are opened from now on.
     pub fn now() -> Self {
-        let now = super::now();
+        let now = clock::now();
         let nanos = u32::try_from(now.subsec_nanosecond()).unwrap_or(0);
         Self(FileTime { seconds: now.as_second() - 60, nanos })
     }

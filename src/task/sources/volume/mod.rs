@@ -32,7 +32,7 @@ use crate::{
         manifest::{FORMAT, SourceKind, SourceRecord, StoreMode, Window},
         pack::writer::{PackOptions, PackWriter},
     },
-    task::context::SourceContext,
+    task::{clock, context::SourceContext},
 };
 use emit::Emitter;
 use entry::{BufferPool, Chunk};
@@ -95,18 +95,8 @@ impl Drop for StopOnDrop {
     }
 }
 
-fn stopped() -> Failure {
-    Failure::temporary("Interrupted", "the backup was stopped")
-}
-
 fn broken() -> Failure {
     Failure::temporary("InternalError", "a thread ended unexpectedly").fix("report this with the task's log")
-}
-
-/// The moment of reading: it is what a file's times are compared with.
-#[expect(clippy::disallowed_methods, reason = "when files were read is a fact of this edge, not a decision")]
-fn now() -> Timestamp {
-    Timestamp::now()
 }
 
 /// Opens the root of a volume.
@@ -150,7 +140,7 @@ struct Work {
 
 impl Work {
     fn run(&self, root: OwnedFd) -> Result<SourceRecord, Failure> {
-        let start = now();
+        let start = clock::now();
         let emitter = self.pump(root, self.begin()?)?;
         self.record(start, emitter)
     }
@@ -186,7 +176,7 @@ impl Work {
             base: None,
             mode: StoreMode::Full,
             mode_reason: "every file is stored each time".to_owned(),
-            window: Window { start, end: now() },
+            window: Window { start, end: clock::now() },
             counts,
             index,
             packs: vec![pack],
@@ -243,7 +233,7 @@ impl Work {
     ) -> Result<(), Failure> {
         loop {
             if self.stop.load(Ordering::Relaxed) {
-                return Err(stopped());
+                return Err(emit::stopped());
             }
             let chunk = chunks.recv().map_err(|_| broken())?;
             let last = chunk.last;

@@ -78,7 +78,7 @@ fn emit(entries: Vec<Entry>, data: &[u8]) -> Stored {
     let storing = move || {
         let mut emitter = work.begin()?;
         emitter.chunk(chunk)?;
-        work.record(now(), emitter)
+        work.record(clock::now(), emitter)
     };
     let record = runtime().block_on(async { tokio::task::spawn_blocking(storing).await.unwrap() }).unwrap();
     Stored { store, record, meter }
