@@ -18,18 +18,25 @@ pub mod style;
 pub mod table;
 pub mod time;
 
+mod asking;
+mod cancel;
 mod completions;
+mod controller;
 mod explain;
 mod init;
 mod list;
+mod logs;
 mod ls;
 mod man;
 mod restore;
+mod run;
 mod schema;
 mod show;
+mod status;
 mod task;
 mod validate;
 mod verify;
+mod wait;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use exit::Exit;
@@ -53,6 +60,12 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "there is one in a process")]
 enum Command {
+    Controller(controller::Args),
+    Status(status::Args),
+    Run(run::Args),
+    Cancel(cancel::Args),
+    Logs(logs::Args),
+    Wait(wait::Args),
     List(list::Args),
     Show(show::Args),
     Ls(ls::Args),
@@ -72,6 +85,12 @@ enum Command {
 impl Command {
     fn run(&self, out: &mut Output) -> Result<Exit, Problem> {
         match self {
+            Self::Controller(args) => controller::run(args, out),
+            Self::Status(args) => status::run(args, out),
+            Self::Run(args) => run::run(args, out),
+            Self::Cancel(args) => cancel::run(args, out),
+            Self::Logs(args) => logs::run(args, out),
+            Self::Wait(args) => wait::run(args, out),
             Self::List(args) => list::run(args, out),
             Self::Show(args) => show::run(args, out),
             Self::Ls(args) => ls::run(args, out),
@@ -91,7 +110,7 @@ impl Command {
     /// What is logged without `-v`: people get warnings; services that someone reads later say what they do.
     fn log_level(&self) -> LevelFilter {
         match self {
-            Self::Task(_) => LevelFilter::INFO,
+            Self::Controller(_) | Self::Task(_) => LevelFilter::INFO,
             _ => LevelFilter::WARN,
         }
     }

@@ -73,10 +73,9 @@ impl<'a> Pass<'a> {
         for task in tasks {
             let (name, uid, why) = (task.name.clone(), task.uid.clone(), why.to_owned());
             self.act(Action::DeleteTask { name, uid, why });
-            if !matches!(task.state, TaskState::Ended { .. }) {
-                // Look whether it is gone, should nobody say so.
-                self.decision.wake(after(self.now, Duration::from_secs(5)));
-            }
+            // Look whether it is gone, should nobody say so.
+            let seconds = if matches!(task.state, TaskState::Ended { .. }) { 1 } else { 5 };
+            self.decision.wake(after(self.now, Duration::from_secs(seconds)));
         }
     }
 

@@ -6,6 +6,7 @@ mod support;
 mod architecture;
 mod child;
 mod harness;
+mod local;
 mod mongodb;
 mod pack;
 mod rclone;

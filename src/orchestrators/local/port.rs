@@ -16,7 +16,7 @@ use crate::{
         policies::{Directory, Found},
         process::ProcessId,
         state::{ControllerInfo, StateDir, make_folder},
-        tasks::{self, Launched, Launcher},
+        tasks::{self, Children, Launched, Launcher},
         watch::Watcher,
     },
     plan::{
@@ -30,7 +30,7 @@ use std::{
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
-use tokio::sync::mpsc;
+use tokio::{runtime::Handle, sync::mpsc};
 use tracing::warn;
 
 /// Hints that may wait for the loop.
@@ -43,6 +43,7 @@ pub struct Local {
     launcher: Launcher,
     clock: Arc<dyn Clock>,
     watcher: Watcher,
+    children: Children,
     wakes: mpsc::Sender<Wake>,
     hints: Mutex<Option<mpsc::Receiver<Wake>>>,
 }
@@ -61,7 +62,8 @@ impl Local {
         sweep(&state)?;
         let (wakes, hints) = mpsc::channel(WAKES);
         let watcher = Watcher::start(&state, &directory, wakes.clone());
-        Ok(Self { state, directory, launcher, clock, watcher, wakes, hints: Mutex::new(Some(hints)) })
+        let (children, hints) = (Children::default(), Mutex::new(Some(hints)));
+        Ok(Self { state, directory, launcher, clock, watcher, children, wakes, hints })
     }
 
     /// Runs blocking work on the state directory.
@@ -76,24 +78,27 @@ impl Local {
 
     async fn create_task(&self, policy: &PolicyId, task: &NewTask) -> Result<Created, PortError> {
         let (launcher, policy, task) = (self.launcher.clone(), policy.clone(), task.clone());
-        let folder = self.state.task(&policy, &task.name);
-        let now = self.clock.now();
-        let id = policy.clone();
-        // Launching needs the runtime's handle for the child; it takes no longer than the files that it writes.
-        let handle = tokio::runtime::Handle::current();
-        let launched = self
-            .blocking(move |state| {
-                let _runtime = handle.enter();
-                tasks::launch(state, &launcher, &policy, &task, now)
-            })
-            .await?;
-        let Launched::Fresh(child) = launched else { return Ok(Created::Ours) };
-        let wakes = self.wakes.clone();
-        tokio::spawn(async move {
-            tasks::wait(child, folder).await;
-            let _ = wakes.send(Wake::Policy(id)).await;
-        });
-        Ok(Created::Fresh)
+        let (children, wakes, now) = (self.children.clone(), self.wakes.clone(), self.clock.now());
+        let handle = Handle::current();
+        self.blocking(move |state| {
+            // A child belongs to the runtime that waits for it.
+            let _runtime = handle.enter();
+            let folder = state.task(&policy, &task.name);
+            let is_new = children.add(&folder);
+            let launched = tasks::launch(state, &launcher, &policy, &task, now);
+            let Ok(Launched::Fresh(child)) = launched else {
+                if is_new {
+                    children.remove(&folder);
+                }
+                return launched.map(|_| Created::Ours);
+            };
+            handle.spawn(async move {
+                children.wait(child, &folder).await;
+                let _ = wakes.send(Wake::Policy(policy)).await;
+            });
+            Ok(Created::Fresh)
+        })
+        .await
     }
 }
 
@@ -112,8 +117,8 @@ impl Orchestrator for Local {
     }
 
     async fn observe(&self, policy: &PolicyId) -> Result<Observed, PortError> {
-        let id = policy.clone();
-        let (observed, processes) = self.blocking(move |state| observe(state, &id)).await?;
+        let (id, children) = (policy.clone(), self.children.clone());
+        let (observed, processes) = self.blocking(move |state| observe(state, &id, &children)).await?;
         processes.iter().for_each(|process| self.watcher.watch_process(policy, process));
         Ok(observed)
     }
@@ -213,8 +218,12 @@ fn has_active_run(folder: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-fn observe(state: &StateDir, policy: &PolicyId) -> io::Result<(Observed, Vec<ProcessId>)> {
-    let (tasks, processes): (Vec<_>, Vec<_>) = tasks::tasks(state, policy)?.into_iter().unzip();
+fn observe(
+    state: &StateDir,
+    policy: &PolicyId,
+    children: &Children,
+) -> io::Result<(Observed, Vec<ProcessId>)> {
+    let (tasks, processes): (Vec<_>, Vec<_>) = tasks::tasks(state, policy, children)?.into_iter().unzip();
     let (restores, restoring): (Vec<_>, Vec<_>) = state.restores(policy)?.into_iter().unzip();
     let observed = Observed {
         status: status(&state.status_file(policy))?,

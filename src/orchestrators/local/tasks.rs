@@ -11,18 +11,20 @@ use crate::{
     plan::{
         action::NewTask,
         observed::{Task, TaskName, TaskState},
-        task_spec::TaskReport,
+        task_spec::{Progress, TaskReport},
     },
 };
 use jiff::Timestamp;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     fs::{self, File},
     io::{self, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
     process::Stdio,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -153,13 +155,33 @@ fn started(folder: &Path) -> io::Result<Option<Started>> {
     Ok(Some(started))
 }
 
-/// Waits for a task that this controller launched and notes how its process ended.
-pub async fn wait(mut child: tokio::process::Child, folder: PathBuf) {
-    if let Ok(status) = child.wait().await {
-        let note = status.to_string();
-        // Only for the words of a message; a task without the note is judged the same.
-        let _ = tokio::task::spawn_blocking(move || files::write(&folder.join(names::EXIT), note.as_bytes()))
-            .await;
+/// The tasks that this controller launches and waits for, by folder: they run until it has noted how they ended.
+#[derive(Debug, Clone, Default)]
+pub struct Children(Arc<Mutex<BTreeSet<PathBuf>>>);
+
+impl Children {
+    fn set(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A task that is about to be launched; false when it was before.
+    pub fn add(&self, folder: &Path) -> bool {
+        self.set().insert(folder.to_owned())
+    }
+
+    /// A task that was not launched after all.
+    pub fn remove(&self, folder: &Path) {
+        self.set().remove(folder);
+    }
+
+    /// Waits for a task and notes how its process ended.
+    pub async fn wait(&self, mut child: tokio::process::Child, folder: &Path) {
+        if let Ok(status) = child.wait().await {
+            let (note, file) = (status.to_string(), folder.join(names::EXIT));
+            // Only for the words of a message; a task without the note is judged the same.
+            let _ = tokio::task::spawn_blocking(move || files::write(&file, note.as_bytes())).await;
+        }
+        self.remove(folder);
     }
 }
 
@@ -167,18 +189,27 @@ pub async fn wait(mut child: tokio::process::Child, folder: PathBuf) {
 ///
 /// # Errors
 /// A folder that cannot be read to its end.
-pub fn tasks(state: &StateDir, policy: &PolicyId) -> io::Result<Vec<(Task, Option<ProcessId>)>> {
+pub fn tasks(
+    state: &StateDir,
+    policy: &PolicyId,
+    children: &Children,
+) -> io::Result<Vec<(Task, Option<ProcessId>)>> {
     let mut tasks = Vec::new();
     for (name, folder) in files::entries(&state.runs_of(policy))? {
         if let Ok(slot) = name.parse::<Slot>() {
-            tasks_in(&folder, Some(slot), &mut tasks)?;
+            tasks_in(&folder, Some(slot), children, &mut tasks)?;
         }
     }
-    tasks_in(&state.preflights_of(policy), None, &mut tasks)?;
+    tasks_in(&state.preflights_of(policy), None, children, &mut tasks)?;
     Ok(tasks)
 }
 
-fn tasks_in(folder: &Path, slot: Option<Slot>, tasks: &mut Vec<(Task, Option<ProcessId>)>) -> io::Result<()> {
+fn tasks_in(
+    folder: &Path,
+    slot: Option<Slot>,
+    children: &Children,
+    tasks: &mut Vec<(Task, Option<ProcessId>)>,
+) -> io::Result<()> {
     for (name, path) in files::entries(folder)? {
         let Some((step, attempt)) = name.rsplit_once('-') else { continue };
         let (Ok(step), Ok(attempt)) = (step.parse(), attempt.parse()) else { continue };
@@ -187,14 +218,15 @@ fn tasks_in(folder: &Path, slot: Option<Slot>, tasks: &mut Vec<(Task, Option<Pro
         }
         let name = TaskName { slot, step, attempt };
         if let Some(started) = started(&path)? {
-            let alive = started.process.is_alive();
+            let is_child = children.set().contains(&path);
+            let alive = is_child || started.process.is_alive();
             let state = if alive {
                 TaskState::Running { since: started.started_at }
             } else {
                 ended(&path, &started)?
             };
             let uid = format!("{}#{}", path.display(), started.process);
-            tasks.push((Task { name, uid, state }, alive.then_some(started.process)));
+            tasks.push((Task { name, uid, state }, (alive && !is_child).then_some(started.process)));
         }
     }
     Ok(())
@@ -228,6 +260,13 @@ fn last_words(folder: &Path) -> String {
         Some(line) => format!("{}: {}", exit.trim(), line.trim()),
         None => exit.trim().to_owned(),
     }
+}
+
+/// What a task says that it is doing: the last whole line of its standard output.
+pub fn last_progress(path: &Path) -> Option<Progress> {
+    let text = tail(path).ok()?;
+    let whole = &text[..=text.rfind('\n')?];
+    whole.lines().rev().find_map(|line| serde_json::from_str(line).ok())
 }
 
 fn tail(path: &Path) -> io::Result<String> {

@@ -1,0 +1,114 @@
+//! `backstay status`: how all policies are, the worst first.
+//!
+//! [`verdict`] says how bad it is, [`view`] holds what is shown, [`screen`] draws it.
+
+mod screen;
+mod verdict;
+mod view;
+
+use crate::{
+    cli::{
+        exit::Exit,
+        output::{Format, Output, OutputArgs},
+        problem::Problem,
+        site::SiteArgs,
+        time,
+    },
+    orchestrators::local::lookup::Host,
+};
+use std::{thread::sleep, time::Duration};
+use view::{Row, View};
+
+/// Show how all policies are, the worst first
+///
+/// Runs: ● succeeded, ◐ active, ◑ partial, ✗ failed, ○ missed, ⊘ cancelled, · suspended; the newest on the right.
+///
+/// With --check the exit code is that of a monitoring plugin: 0 good, 1 warning, 2 critical, 3 unknown.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Examples:
+  backstay status
+  backstay status nightly
+  backstay status -w
+  backstay status --check
+  backstay status -o json")]
+pub struct Args {
+    /// The policy; all when it is not given
+    policy: Option<String>,
+    /// Go on showing it
+    #[arg(short, long, conflicts_with_all = ["check", "format"])]
+    watch: bool,
+    /// End with the exit code of a monitoring plugin, 0 to 3
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    site: SiteArgs,
+}
+
+/// How often a watched screen is drawn.
+const REDRAWN: Duration = Duration::from_secs(2);
+
+/// Prints the screen, or the same as a document.
+///
+/// # Errors
+/// Nothing says where the policies are, or they cannot be read.
+pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
+    let host = match args.site.host() {
+        Err(problem) if args.check => {
+            out.line(format!("UNKNOWN {problem}"))?;
+            return Ok(Exit::Code(3));
+        }
+        host => host?,
+    };
+    if args.watch {
+        return watch(args, &host, out);
+    }
+    let view = view(args, &host)?;
+    let now = time::now();
+    match args.output.format {
+        Format::Table | Format::Wide => {
+            out.bytes(screen::draw(&view, args.output.format == Format::Wide, out.color(), now).as_bytes())?;
+        }
+        Format::Json | Format::Yaml => out.result(args.output.format, &view, |_| Default::default())?,
+    }
+    Ok(if args.check { Exit::Code(view.severity().code()) } else { Exit::Ok })
+}
+
+/// Draws again and again; where there is no terminal, only what is new.
+fn watch(args: &Args, host: &Host, out: &mut Output) -> Result<Exit, Problem> {
+    let mut drawn = String::new();
+    loop {
+        let text = screen::draw(&view(args, host)?, false, out.color(), time::now());
+        if out.is_terminal() {
+            out.bytes(format!("\x1b[H\x1b[2J{text}").as_bytes())?;
+        } else if text != drawn {
+            out.bytes(text.as_bytes())?;
+            drawn = text;
+        }
+        sleep(REDRAWN);
+    }
+}
+
+fn view(args: &Args, host: &Host) -> Result<View, Problem> {
+    let now = time::now();
+    let (all, mut problems) = host.all()?;
+    let chosen = match &args.policy {
+        Some(name) => {
+            problems.clear();
+            vec![host.find(name)?]
+        }
+        None => all,
+    };
+    let mut policies: Vec<Row> = chosen
+        .into_iter()
+        .map(|known| {
+            let invalid = known.policy.err().map(|error| error.to_string());
+            let state = verdict::state(invalid.is_some(), known.status.as_ref(), now);
+            Row { policy: known.id, state, invalid, status: known.status }
+        })
+        .collect();
+    policies.sort_by(|a, b| a.state.cmp(&b.state).then_with(|| a.policy.cmp(&b.policy)));
+    let controller = host.state.as_ref().and_then(|state| state.controller());
+    Ok(View { controller, policies, problems })
+}
