@@ -4,8 +4,8 @@
 //! restored as for real.
 
 use super::{
-    Verify,
     report::{Findings, Proof, VerifyReport},
+    request::Verify,
 };
 use crate::{
     domain::verdict::Failure,

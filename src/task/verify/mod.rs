@@ -9,74 +9,20 @@
 
 pub mod bits;
 pub mod drill;
-
 pub mod dump;
 pub mod files;
 pub mod report;
+mod request;
 pub mod stored;
 
 #[cfg(test)]
 mod tests;
 
-use crate::{
-    domain::verdict::Failure,
-    storage::{
-        manifest::{Manifest, SourceKind},
-        store::ObjectStore,
-    },
-    task::{context::Meter, mongodb::tool::Tools},
-};
+pub use request::{Level, Verify};
+
+use crate::{domain::verdict::Failure, storage::manifest::SourceKind};
 use report::{Findings, VerifyReport};
-use std::{fmt, path::PathBuf, sync::Arc};
 use stored::Opened;
-
-/// How deep a verification looks. Each level includes those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    /// What listings tell.
-    Listing,
-    /// Reads share `n` of `of` of the parts.
-    Scrub {
-        /// Which share, from 0.
-        n: u64,
-        /// How many shares there are, at least 1.
-        of: u64,
-    },
-    /// Reads, decodes and hashes everything.
-    Open,
-    /// Restores everything into a scratch folder and a scratch server, and compares.
-    Drill,
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Listing => f.write_str("listing"),
-            Self::Scrub { of: 1, .. } => f.write_str("scrub"),
-            Self::Scrub { n, of } => write!(f, "scrub {n}/{of}"),
-            Self::Open => f.write_str("open"),
-            Self::Drill => f.write_str("drill"),
-        }
-    }
-}
-
-/// A snapshot to verify.
-pub struct Verify {
-    /// The store, rooted at the instance's folder.
-    pub store: Arc<dyn ObjectStore>,
-    /// The snapshot.
-    pub manifest: Manifest,
-    /// How deep.
-    pub level: Level,
-    /// Memory for buffers, bytes.
-    pub memory_bytes: u64,
-    /// Where there is disk for an index.
-    pub scratch: PathBuf,
-    /// mongorestore and mongod, for a drill.
-    pub tools: Tools,
-    /// Who watches.
-    pub meter: Arc<Meter>,
-}
 
 impl Verify {
     /// Verifies it. Damage is in the report.

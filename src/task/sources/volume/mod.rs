@@ -18,14 +18,12 @@ mod listing;
 mod load;
 mod pending;
 mod preflight;
+mod root;
 mod tally;
 mod walk;
 
 use crate::{
-    domain::{
-        policy::{Volume, VolumePlace},
-        verdict::{Failure, Verdict},
-    },
+    domain::{policy::Volume, verdict::Failure},
     storage::{
         index::{parser::IndexHeader, writer::IndexWriter},
         layout::{PackId, Prefix},
@@ -38,13 +36,9 @@ use emit::Emitter;
 use entry::{BufferPool, Chunk};
 use filter::Filter;
 use jiff::Timestamp;
-use rustix::{
-    fd::OwnedFd,
-    fs::{Mode, OFlags},
-    io::Errno,
-};
+use root::open_root;
+use rustix::fd::OwnedFd;
 use std::{
-    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -97,37 +91,6 @@ impl Drop for StopOnDrop {
 
 fn broken() -> Failure {
     Failure::temporary("InternalError", "a thread ended unexpectedly").fix("report this with the task's log")
-}
-
-/// Opens the root of a volume.
-fn open_root(place: &VolumePlace) -> Result<OwnedFd, Failure> {
-    let path = match place {
-        VolumePlace::HostPath(path) => path,
-        VolumePlace::Named(name) | VolumePlace::Claim(name) => {
-            let message =
-                format!("{name} is not a path: this task can only read directories of its own host");
-            return Err(Failure::permanent("VolumeNotSupported", message).fix("use hostPath"));
-        }
-    };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).map_err(|error| root_failure(path, error))
-}
-
-fn root_failure(path: &Path, error: Errno) -> Failure {
-    let path = path.display();
-    match error {
-        Errno::NOENT => Failure::new(Verdict::Guard, "SourceMissing", format!("{path} does not exist"))
-            .fix("mount or create it, or correct the volume's place in the policy"),
-        Errno::NOTDIR | Errno::LOOP => {
-            Failure::permanent("SourceNotADirectory", format!("{path} is not a directory"))
-                .fix("give the directory that holds the files")
-        }
-        Errno::ACCESS | Errno::PERM => {
-            Failure::permanent("SourceUnreadable", format!("{path} cannot be opened: {error}"))
-                .fix("let the task run as a user who may read it, such as root")
-        }
-        error => Failure::temporary("SourceUnreadable", format!("{path} cannot be opened: {error}")),
-    }
 }
 
 /// One storing of one volume.

@@ -1,6 +1,6 @@
 //! Whether a volume could be stored, without storing it.
 
-use super::open_root;
+use super::root::open_root;
 use crate::domain::{
     policy::Volume,
     verdict::{Failure, Verdict},

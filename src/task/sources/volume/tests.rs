@@ -6,7 +6,7 @@ use super::{
     *,
 };
 use crate::{
-    domain::names::SourceName,
+    domain::{names::SourceName, policy::VolumePlace, verdict::Verdict},
     storage::{
         index::{
             reader::IndexReader,
@@ -27,7 +27,7 @@ use std::{
         linux::fs::MetadataExt,
         unix::{ffi::OsStrExt, fs::PermissionsExt, net::UnixListener},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -313,8 +313,14 @@ fn difficult(root: &Path) {
     fs::hard_link(root.join("many/007"), root.join("many/007 link")).unwrap();
     std::os::unix::fs::symlink("nowhere\n\t", root.join("dangling")).unwrap();
     std::os::unix::fs::symlink(".", root.join("loop")).unwrap();
-    rustix::fs::mknodat(rustix::fs::CWD, root.join("fifo"), rustix::fs::FileType::Fifo, Mode::RUSR, 0)
-        .unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        root.join("fifo"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
     drop(UnixListener::bind(root.join("socket")).unwrap());
     let attributes = write(b"attributes", b"x");
     let set = |path: &Path, name: &str, value: &[u8]| {
