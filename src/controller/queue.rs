@@ -1,10 +1,10 @@
 //! The policies that the loop knows, and when each is to be looked at again.
 
 use crate::{
-    domain::{identity::PolicyId, location::Location, status::WaitingReason},
+    domain::{identity::PolicyId, location::Location},
     plan::{
         action::Decision,
-        observed::{Caps, Declared, Load},
+        observed::{Caps, Declared, Load, Spec},
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -29,8 +29,8 @@ pub(super) struct Entry {
     pub seen: bool,
     /// Where its run or preflight goes to.
     pub occupies: Option<Location>,
-    /// It waits for a cap.
-    pub capped: bool,
+    /// Whether it waits for a cap.
+    pub room: Room,
     /// Errors in a row.
     pub failures: u32,
     /// Passes in a row that found something to do.
@@ -39,7 +39,25 @@ pub(super) struct Entry {
     pub refusal: Option<String>,
 }
 
+/// Whether a policy waits for a cap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// It does not.
+    Enough,
+    /// It does.
+    Wanted,
+    /// There is some for it; it was woken.
+    Offered,
+}
+
 impl Entry {
+    fn destination(&self) -> Option<&Location> {
+        match &self.declared.spec {
+            Spec::Valid(policy) => Some(&policy.destination),
+            Spec::Wrong(_) | Spec::Gone => None,
+        }
+    }
+
     fn new(declared: Declared, now: Timestamp) -> Self {
         Self {
             declared,
@@ -48,7 +66,7 @@ impl Entry {
             again: false,
             seen: false,
             occupies: None,
-            capped: false,
+            room: Room::Enough,
             failures: 0,
             passes: 0,
             refusal: None,
@@ -141,21 +159,32 @@ impl Queue {
         load
     }
 
-    /// Notes what a policy uses after a decision; room that it gave up wakes those that wait for some.
-    pub(super) fn note(&mut self, id: &PolicyId, decision: &Decision, now: Timestamp) {
-        let Some(entry) = self.entries.get_mut(id) else { return };
-        let had = entry.occupies.is_some();
-        entry.occupies.clone_from(&decision.occupies);
-        entry.capped = decision.waiting_on.iter().any(|w| {
-            matches!(
-                w.reason,
-                WaitingReason::TooManyRuns
-                    | WaitingReason::TooManyRunsOnRemote
-                    | WaitingReason::ConfigurationInUse
-            )
-        });
-        if had && decision.occupies.is_none() {
-            self.entries.values_mut().filter(|entry| entry.capped).for_each(|entry| entry.wake(now));
+    /// Notes what a policy uses after a decision, and offers the room that is left to those that wait for some.
+    pub(super) fn note(&mut self, id: &PolicyId, decision: &Decision, caps: Caps, now: Timestamp) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.occupies.clone_from(&decision.occupies);
+            entry.room = if decision.wants_room { Room::Wanted } else { Room::Enough };
+        }
+        self.offer_room(caps, now);
+    }
+
+    /// Wakes as many of those that wait as there is room for; one that was woken holds its room until it has decided.
+    fn offer_room(&mut self, caps: Caps, now: Timestamp) {
+        if self.entries.values().all(|entry| entry.room != Room::Wanted) {
+            return;
+        }
+        let mut load = Load { caps, ..Load::default() };
+        for entry in self.entries.values() {
+            let held = entry.destination().filter(|_| entry.room == Room::Offered);
+            entry.occupies.as_ref().or(held).into_iter().for_each(|place| load.add(place));
+        }
+        for entry in self.entries.values_mut().filter(|entry| entry.room == Room::Wanted) {
+            let place = entry.destination().filter(|place| load.full(place).is_none());
+            if let Some(place) = place.cloned() {
+                load.add(&place);
+                entry.room = Room::Offered;
+                entry.wake(now);
+            }
         }
     }
 }

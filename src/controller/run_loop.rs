@@ -222,7 +222,7 @@ impl Controller {
         let declared = entry.declared.clone();
         let load = self.queue.load(id, self.settings.caps);
         let decision = decide(&declared, &observed, &load, now);
-        self.queue.note(id, &decision, now);
+        self.queue.note(id, &decision, self.settings.caps, now);
         if decision.is_idle() {
             return self.acted(id, &decision);
         }

@@ -263,6 +263,13 @@ pub enum WaitingReason {
     TaskStopping,
 }
 
+impl WaitingReason {
+    /// True for a limit that the runs of other policies have reached.
+    pub fn is_cap(self) -> bool {
+        matches!(self, Self::TooManyRuns | Self::TooManyRunsOnRemote | Self::ConfigurationInUse)
+    }
+}
+
 /// One slot and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

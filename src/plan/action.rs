@@ -22,6 +22,9 @@ pub struct Decision {
     pub waiting_on: Vec<Waiting>,
     /// When to look again without being told to. `None`: only when something changes.
     pub wake_at: Option<Timestamp>,
+    /// A run or a preflight would start if a cap left room.
+    #[serde(skip)]
+    pub wants_room: bool,
     /// The destination of the run or preflight that is active after the actions, for the load of the others.
     #[serde(skip)]
     pub occupies: Option<Location>,

@@ -2,7 +2,7 @@
 
 use crate::{
     domain::{
-        location::{Location, RcloneConfig},
+        location::Location,
         names::{Slot, SnapshotName},
         policy::Policy,
         run::{RUN_VERSION, Run, RunPlan, RunState, TaskLimits, steps},
@@ -31,7 +31,7 @@ pub(super) fn blocked(
         let message = format!("run {} is not over", run.slot);
         return Some(waiting(WaitingReason::RunActive, message));
     }
-    held(observed).or_else(|| full(destination, load))
+    held(observed).or_else(|| load.full(destination))
 }
 
 /// A restore that excludes runs.
@@ -50,24 +50,6 @@ pub(super) fn held(observed: &Observed) -> Option<Waiting> {
 
 /// The step out of [`WaitingReason::RestoreIncomplete`].
 pub(super) const HELD_FIX: &str = "restore again until it succeeds, or, when the sources are good as they are: backstay restore --forget <restore>";
-
-/// A cap that is reached.
-pub(super) fn full(destination: &Location, load: &Load) -> Option<Waiting> {
-    if load.active >= load.caps.total {
-        let message = format!("{} runs are active, as many as may be", load.active);
-        return Some(waiting(WaitingReason::TooManyRuns, message));
-    }
-    let on_remote = load.on(&destination.remote);
-    if on_remote >= load.caps.per_remote {
-        let message = format!("{on_remote} runs to {} are active, as many as may be", destination.remote);
-        return Some(waiting(WaitingReason::TooManyRunsOnRemote, message));
-    }
-    let RcloneConfig::Directory(path) = &destination.config else { return None };
-    load.directories.contains(path).then(|| {
-        let message = format!("another run uses {}, whose token may be renewed", path.display());
-        waiting(WaitingReason::ConfigurationInUse, message)
-    })
-}
 
 /// The record that claims `slot`.
 pub(super) fn new_run(

@@ -58,6 +58,7 @@ impl Pass<'_> {
             (None, _) => {}
         }
         if let Some(waits) = &self.due_waits {
+            self.decision.wants_room = waits.reason.is_cap();
             self.decision.waiting_on.push(waits.clone());
         }
         slots.next.into_iter().for_each(|next| self.decision.wake(next));

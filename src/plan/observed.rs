@@ -8,7 +8,7 @@ use crate::{
         names::{Slot, SnapshotName, SourceName},
         policy::{Policy, Source},
         run::{Run, StepName},
-        status::Status,
+        status::{Status, Waiting, WaitingReason},
     },
     plan::task_spec::TaskReport,
 };
@@ -265,8 +265,29 @@ impl Load {
         }
     }
 
+    /// The cap that keeps one more run to `destination` from starting.
+    pub fn full(&self, destination: &Location) -> Option<Waiting> {
+        let waiting = |reason, message| Some(Waiting { reason, message });
+        if self.active >= self.caps.total {
+            let message = format!("{} runs are active, as many as may be", self.active);
+            return waiting(WaitingReason::TooManyRuns, message);
+        }
+        let (remote, on_remote) = (&destination.remote, self.on(&destination.remote));
+        if on_remote >= self.caps.per_remote {
+            let message = format!("{on_remote} runs to {remote} are active, as many as may be");
+            return waiting(WaitingReason::TooManyRunsOnRemote, message);
+        }
+        match &destination.config {
+            RcloneConfig::Directory(path) if self.directories.contains(path) => {
+                let message = format!("another run uses {}, whose token may be renewed", path.display());
+                waiting(WaitingReason::ConfigurationInUse, message)
+            }
+            _ => None,
+        }
+    }
+
     /// Active runs to `remote`.
-    pub fn on(&self, remote: &RemoteName) -> usize {
+    fn on(&self, remote: &RemoteName) -> usize {
         self.by_remote.get(remote.as_str()).copied().unwrap_or(0)
     }
 }

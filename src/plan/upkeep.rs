@@ -4,7 +4,7 @@ use crate::{
     domain::{names::Slot, run::Run, status::ConditionType},
     plan::{
         action::Action,
-        claim::{full, held},
+        claim::held,
         conditions,
         observed::{Task, TaskState},
         pass::Pass,
@@ -27,9 +27,14 @@ impl<'a> Pass<'a> {
             self.watch_preflight(task, said);
         }
         let Some(policy) = self.policy() else { return };
-        let is_free = self.active().is_none() && full(&policy.destination, self.load).is_none();
+        let is_free = self.active().is_none() && held(self.observed).is_none();
         let is_wanted = said != Some(generation) && !tasks.iter().any(|t| t.name.attempt == generation);
-        if is_free && is_wanted && held(self.observed).is_none() {
+        if !(is_free && is_wanted) {
+            return;
+        }
+        if self.load.full(&policy.destination).is_some() {
+            self.decision.wants_room = true;
+        } else {
             let task = preflight_task(policy, generation, self.observed, self.now);
             self.act(Action::CreateTask(Box::new(task)));
             self.decision.occupies = Some(policy.destination.clone());

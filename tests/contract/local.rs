@@ -288,6 +288,16 @@ fn a_restore_keeps_runs_out_until_it_ends() {
 }
 
 #[test]
+fn many_policies_take_turns_where_caps_leave_little_room() {
+    let site = Site::new();
+    let names: Vec<String> = (0..20).map(|n| format!("p{n}")).collect();
+    names.iter().for_each(|name| site.declare(name, ""));
+    for name in &names {
+        eventually("its preflight", || site.status(name).is(ConditionType::CredentialsValid).then_some(()));
+    }
+}
+
+#[test]
 fn a_settled_controller_writes_nothing() {
     let site = Site::new();
     eventually("the preflight", || site.status("nightly").is(ConditionType::CredentialsValid).then_some(()));
