@@ -29,6 +29,7 @@ use std::{
     io::{self, Read as _, Write as _},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// A state directory.
@@ -134,7 +135,7 @@ impl StateDir {
             .truncate(false)
             .open(&path)
             .map_err(failed)?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if !lock_soon(&file) {
             let mut pid = String::new();
             let _ = file.read_to_string(&mut pid);
             let message =
@@ -227,6 +228,18 @@ impl StateDir {
         let own = |(name, path): (String, PathBuf)| Some((name.strip_prefix(&prefix)?.to_owned(), path));
         Ok(entries.into_iter().filter_map(own).collect())
     }
+}
+
+/// Takes the lock, and waits a moment for it: a process that was killed while it launched another lends its lock to that
+/// one until the new program begins.
+fn lock_soon(file: &File) -> bool {
+    (0..10).any(|_| {
+        let locked = flock(file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if !locked {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        locked
+    })
 }
 
 /// Makes a directory that only its owner enters; one that exists is fine.
