@@ -80,7 +80,7 @@ def fill_database(client, step):
 
 def backup(site):
     """The run as a person would start it, its own progress shown."""
-    done = subprocess.run([str(sandbox.PROGRAM), "run", POLICY, "--wait", "--state", str(site.state)],
+    done = subprocess.run([str(sandbox.PROGRAM), "run", POLICY, "--wait"],
                           stdin=subprocess.DEVNULL, env=site.environment())
     if done.returncode:
         log = (site.root / "controller.log").read_text()
@@ -90,7 +90,7 @@ def backup(site):
 def restore(site, mongo, homes):
     return site.backstay(
         "restore", "--from", f"{sandbox.REMOTE}:{sandbox.PATH}/{sandbox.INSTANCE}", "--rclone-config", site.rclone_config,
-        "--mongodb", mongo.uri(), "--volume", f"homes={homes}")
+        "--mongodb", mongo.uri(), "--users", "--volume", f"homes={homes}", "--preserve-setuid")
 
 
 def main():
@@ -116,7 +116,7 @@ def main():
     with Step("backstay run --wait: the backup, through rclone"):
         print(flush=True)
         backup(site)
-    shown = site.backstay("status", "--state", site.state)
+    shown = site.backstay("status")
     indent(f"$ backstay status\n{shown.stdout}")
 
     with Step("destroy everything: the servers, their files, the homes, the controller and its state"):

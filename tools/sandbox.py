@@ -82,7 +82,7 @@ class Site:
         self.controller = None
 
     def environment(self):
-        return {**servers.environment(), "RCLONE_CONFIG": str(self.rclone_config)}
+        return {**servers.environment(), "RCLONE_CONFIG": str(self.rclone_config), "BACKSTAY_STATE": str(self.state)}
 
     def policy(self, name, text):
         """Write a policy in one piece, as a controller that watches the folder should see it."""
@@ -101,17 +101,27 @@ class Site:
         argv = [PROGRAM, "controller", "--orchestrator", "local", "--policies", self.policies, "--state", self.state]
         self.controller = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                            env=self.environment(), preexec_fn=servers.tie)
+        until = time.monotonic() + 60
+        while not self.settled():
+            if self.controller.poll() is not None or time.monotonic() > until:
+                sys.exit("the controller does not work:\n" + (self.root / "controller.log").read_text()[-3000:])
+            time.sleep(0.1)
         return self.controller
+
+    def settled(self):
+        """True once the controller has looked at every policy."""
+        done = self.backstay("status", "-o", "json", stderr=subprocess.DEVNULL)
+        try:
+            status = json.loads(done.stdout)
+        except ValueError:
+            return False
+        return status["controller"] is not None and all(policy["status"] for policy in status["policies"])
 
     def backstay(self, *arguments, **kw):
         """Run a verb of the program; its output is returned unless told otherwise."""
         kw = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, **kw}
         argv = [str(a) for a in (PROGRAM, *arguments)]
         return subprocess.run(argv, stdin=subprocess.DEVNULL, env=self.environment(), **kw)
-
-    def json(self, *arguments):
-        done = self.backstay(*arguments, "-o", "json", stderr=subprocess.DEVNULL)
-        return json.loads(done.stdout)
 
     def remove(self):
         if self.controller and self.controller.poll() is None:

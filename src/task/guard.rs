@@ -38,7 +38,7 @@ fn empty(source: &Source, record: &SourceRecord) -> Option<Failure> {
         Source::Volume(volume) if volume.allow_empty => return None,
         // The root itself is a record; a lost mount leaves nothing but directories.
         Source::Volume(_) if record.index.records <= record.counts.dirs => {
-            format!("{name}: there is nothing in it but {} directories", record.counts.dirs)
+            format!("{name}: there is not one file in it")
         }
         Source::Mongodb(_) if record.counts.files == 0 => format!("{name}: there is not one collection"),
         _ => return None,

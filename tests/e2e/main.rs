@@ -2,3 +2,10 @@
 
 #[path = "../support/mod.rs"]
 mod support;
+
+mod by_hand;
+mod data;
+mod faults;
+mod journey;
+mod site;
+mod words;

@@ -1,0 +1,274 @@
+//! What goes wrong on real sites, one fault at a time: nothing is lost, nothing hangs, and the message says what to do.
+
+use crate::{
+    data,
+    site::{Outcome, Site},
+    support::{
+        children::signal_pid,
+        mongo::{self, Mongo},
+        remote::Remote,
+        small::Small,
+        tree,
+    },
+};
+use mongodb::bson::{Document, doc};
+use rustix::process::Signal;
+use std::{
+    fs,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+};
+
+/// So that the fault under test is seen at once, not after the retries.
+const ONCE: &str = "  task: {retries: 0}\n";
+
+/// A site that backs up a folder `notes`, and the folder.
+fn notes(remote: Remote) -> (Site, PathBuf) {
+    let mut site = Site::on(remote);
+    let notes = site.folder("notes");
+    fs::write(notes.join("note"), "text").unwrap();
+    site.policy("notes", &format!("  volumes: [{{name: notes, hostPath: {}}}]\n{ONCE}", notes.display()));
+    site.start_controller();
+    (site, notes)
+}
+
+/// A site that backs up a database.
+fn database(uri: &str, extra: &str) -> Site {
+    let mut site = Site::new();
+    site.policy("dump", &format!("  mongodb: {{uri: \"{uri}\"{extra}}}\n{ONCE}"));
+    site.start_controller();
+    site
+}
+
+/// Fails if anything that the site wrote or stored holds the text.
+fn assert_secret(site: &Site, secret: &str) {
+    fn look(folder: &Path, secret: &[u8]) {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            if entry.file_type().unwrap().is_dir() {
+                look(&entry.path(), secret);
+            } else if let Ok(bytes) = fs::read(entry.path()) {
+                assert!(
+                    !bytes.windows(secret.len()).any(|w| w == secret),
+                    "{} shows it",
+                    entry.path().display()
+                );
+            }
+        }
+    }
+    look(&site.join("state"), secret.as_bytes());
+    look(&site.remote.root(), secret.as_bytes());
+    assert!(!site.log().contains(secret), "the log shows it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_is_named_and_shown_nowhere() {
+    let mongo = Mongo::start(mongo::Plan { members: 1, auth: true }).await;
+    data::fill(&mongo.client().await, "girder").await;
+    let mut site = Site::new();
+    let secret = site.file("secrets/password", "not-the-password-7423");
+    let body = format!(
+        "  mongodb: {{uri: \"{}\", username: root, passwordFrom: {{file: {}}}}}\n{ONCE}",
+        mongo.uri(),
+        secret.display()
+    );
+    site.policy("dump", &body);
+    site.start_controller();
+    let failed = site.run("dump").ends(1).says(["password"]);
+    assert!(!failed.stdout.contains("7423") && !failed.stderr.contains("7423"));
+    site.backstay(["status"]).says(["password"]);
+    assert_secret(&site, "not-the-password-7423");
+    assert_eq!(site.snapshots(), [""; 0]);
+
+    fs::write(&secret, format!("{}\n", mongo::PASSWORD)).unwrap();
+    site.run("dump").ok();
+    assert_secret(&site, mongo::PASSWORD);
+    assert_eq!(site.snapshots().len(), 1);
+}
+
+#[test]
+fn an_unknown_remote_is_named_with_those_that_exist() {
+    let (site, _) = notes(Remote::new());
+    site.remote.configure("[other]\ntype = alias\nremote = /nonexistent\n");
+    site.run("notes").ends(1).says(["box", "rclone"]);
+    let nowhere = format!("notes={}", site.join("target").display());
+    site.restore(["--volume", &nowhere]).ends(1).says(["box"]);
+}
+
+#[test]
+fn a_full_remote_fails_the_run_and_leaves_no_snapshot() {
+    let Some(small) = Small::new(8) else { return eprintln!("left out: only root may mount") };
+    let (site, notes) = notes(Remote::at(small.path()));
+    fs::write(notes.join("large"), tree::noise(1, 24 << 20)).unwrap();
+    site.run("notes").ends(1).says(["full"]);
+    assert!(!Path::new(&small.path().join("WT")).exists() || manifests(small.path()).is_empty());
+}
+
+fn manifests(root: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root).unwrap().flatten();
+    entries
+        .flat_map(|e| if e.path().is_dir() { manifests(&e.path()) } else { vec![e.path()] })
+        .filter(|path| path.ends_with("manifest.json"))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_gone_or_frozen_ends_the_run() {
+    let mut mongo = Mongo::replica_set(1).await;
+    data::fill(&mongo.client().await, "girder").await;
+    let site = database(&mongo.uri(), "");
+    mongo.freeze(0);
+    site.run("dump").ends(1).says(["127.0.0.1"]);
+    mongo.thaw(0);
+    site.run("dump").ok();
+    mongo.kill(0);
+    site.run("dump").ends(1).says(["127.0.0.1"]);
+    assert_eq!(site.snapshots().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_mongodump_fails_the_run_and_the_next_one_is_whole() {
+    let mongo = Mongo::replica_set(1).await;
+    data::fill(&mongo.client().await, "girder").await;
+    let site = database(&mongo.uri(), "");
+    let killed = site.run_while("dump", || {
+        let dump = site.wait_for_process("mongodump");
+        signal_pid(dump, Signal::KILL);
+    });
+    killed.ends(1).says(["mongodump"]);
+    assert_eq!(site.snapshots(), [""; 0]);
+    site.run("dump").ok();
+    site.backstay(["verify", "--from", &site.place(), "--level", "drill"]).ok();
+}
+
+/// Parts that were under way are in memory still: the task starts another daemon and sends them again.
+#[test]
+fn a_killed_rclone_costs_no_backup() {
+    let (site, notes) = notes(Remote::new());
+    fs::write(notes.join("large"), tree::noise(1, 64 << 20)).unwrap();
+    let outcome = site.run_while("notes", || {
+        let daemon = site.wait_for_process("rclone");
+        while site.remote.objects().iter().all(|path| !path.contains(".tar.zst.")) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        signal_pid(daemon, Signal::KILL);
+    });
+    outcome.ok();
+    site.backstay(["verify", "--from", &site.place()]).ok();
+}
+
+/// The largest stored part whose name holds the text.
+fn part(site: &Site, kind: &str) -> PathBuf {
+    let parts = site.remote.objects().into_iter().filter(|path| path.contains(kind));
+    let parts = parts.map(|path| site.remote.root().join(path));
+    parts.max_by_key(|path| fs::metadata(path).unwrap().len()).expect("a part")
+}
+
+fn refuses(outcome: Outcome, object: &Path) {
+    let name = object.file_name().unwrap().to_str().unwrap();
+    outcome.ends(1).says([name]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_was_cut_or_changed_is_refused_before_the_database_is_touched() {
+    let mongo = Mongo::replica_set(1).await;
+    data::fill(&mongo.client().await, "girder").await;
+    let site = database(&mongo.uri(), "");
+    site.run("dump").ok();
+    let object = part(&site, ".archive.zst.");
+    let whole = fs::read(&object).unwrap();
+    let target = Mongo::standalone().await;
+    let refused = || {
+        refuses(site.restore(["--mongodb", &target.uri()]), &object);
+        refuses(site.backstay(["verify", "--from", &site.place()]), &object);
+    };
+
+    for length in [whole.len() - 1, whole.len() / 2, 1] {
+        fs::write(&object, &whole[..length]).unwrap();
+        refused();
+    }
+    fs::write(&object, &whole).unwrap();
+    flip(&object, whole.len() as u64 / 2);
+    refused();
+    fs::remove_file(&object).unwrap();
+    refused();
+    assert_eq!(target.client().await.database("girder").list_collection_names().await.unwrap(), [""; 0]);
+
+    fs::write(&object, &whole).unwrap();
+    site.restore(["--mongodb", &target.uri()]).ok();
+}
+
+fn flip(path: &Path, at: u64) {
+    let file = fs::File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
+}
+
+#[test]
+fn a_damaged_part_of_a_volume_is_named_and_not_restored() {
+    let (site, notes) = notes(Remote::new());
+    fs::write(notes.join("large"), tree::noise(1, 2 << 20)).unwrap();
+    site.run("notes").ok();
+    site.backstay(["verify", "--from", &site.place()]).ok();
+    let object = part(&site, ".tar.zst.");
+    flip(&object, 1 << 20);
+    refuses(site.backstay(["verify", "--from", &site.place()]), &object);
+    let target = site.folder("target");
+    let outcome = site.restore(["--volume", &format!("notes={}", target.display())]);
+    assert_ne!(outcome.code, 0, "{outcome:?}");
+    assert!(!target.join("large").exists(), "a damaged file is not left in place");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_not_empty_is_replaced_only_when_confirmed() {
+    let mongo = Mongo::replica_set(1).await;
+    let client = mongo.client().await;
+    data::fill(&client, "girder").await;
+    let before = data::read(&client, "girder").await;
+    let site = database(&mongo.uri(), "");
+    site.run("dump").ok();
+    client.database("girder").collection::<Document>("item").delete_many(doc! {"folder": 3}).await.unwrap();
+    let changed = data::read(&client, "girder").await;
+    site.restore(["--mongodb", &mongo.uri()]).ends(1).says(["--confirm=site", "girder"]);
+    data::assert_same(&changed, &data::read(&client, "girder").await);
+    site.restore(["--mongodb", &mongo.uri(), "--confirm=site"]).ok();
+    data::assert_same(&before, &data::read(&client, "girder").await);
+}
+
+#[test]
+fn a_volume_that_is_empty_gone_or_shrunk_is_no_backup() {
+    let (site, notes) = notes(Remote::new());
+    for number in 0..20 {
+        fs::write(notes.join(number.to_string()), tree::noise(number, 100_000)).unwrap();
+    }
+    site.run("notes").ok();
+    for number in 0..15 {
+        fs::remove_file(notes.join(number.to_string())).unwrap();
+    }
+    site.run("notes").ends(1).says(["--accept-shrink"]);
+    site.backstay(["run", "notes", "--wait", "--accept-shrink"]).ok();
+    fs::rename(&notes, site.join("elsewhere")).unwrap();
+    site.run("notes").ends(1).says([notes.to_str().unwrap()]);
+    fs::create_dir(&notes).unwrap();
+    site.run("notes").ends(1).says(["not one file"]);
+    assert_eq!(site.snapshots().len(), 2);
+}
+
+#[test]
+fn two_sites_cannot_write_into_one_place() {
+    let (site, _) = notes(Remote::new());
+    site.run("notes").ok();
+    let (other, _) = notes(Remote::at(&site.remote.root()));
+    other.run("notes").ends(1).says(["takeOver"]);
+    assert_eq!(site.snapshots().len(), 1);
+}
+
+#[test]
+fn a_wrong_policy_is_refused_with_field_and_value_and_the_others_go_on() {
+    let (site, _) = notes(Remote::new());
+    site.policy("broken", "  volumes: [{name: notes, hostpath: /nonexistent}]\n");
+    site.backstay(["status"]).says(["hostpath", "hostPath"]);
+    site.run("notes").ok();
+    let file = site.join("policies/broken.yaml");
+    site.backstay(["validate", "-f", file.to_str().unwrap()]).ends(1).says(["hostpath", "hostPath"]);
+}
