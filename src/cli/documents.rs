@@ -20,7 +20,7 @@ pub struct Source {
     pub text: String,
 }
 
-/// Reads each path: `-` is standard input, of a directory its `.yaml`, `.yml` and `.json` files in order of their names.
+/// Reads each path: `-` is standard input, of a directory its `.yaml` and `.yml` files in order of their names.
 ///
 /// # Errors
 /// A path that cannot be read, with its name.
@@ -62,7 +62,7 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>, Problem> {
     for entry in entries {
         let path = entry.with_context(|| format!("{} cannot be read", directory.display()))?.path();
         let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
-        let document = path.extension().is_some_and(|kind| kind == "yaml" || kind == "yml" || kind == "json");
+        let document = path.extension().is_some_and(|kind| kind == "yaml" || kind == "yml");
         if document && !hidden && path.is_file() {
             files.push(path);
         }

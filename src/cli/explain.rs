@@ -2,27 +2,30 @@
 
 use crate::{
     cli::{
+        backups::Backups,
         documents,
         exit::Exit,
         facts::{FactsArgs, place},
         output::{Format, Output, OutputArgs},
         policy_document::PolicyDocument,
         problem::Problem,
+        runtime::block_on,
         style::Style,
         time,
     },
     domain::{
         policy::{MongoUri, Policy, Source, VolumePlace},
-        retention::Retention,
+        retention::{self, Point, Retention},
     },
     plan::{
         effective,
         validate::{self, Loaded},
     },
+    storage::{catalog::Catalog, rclone::Mode},
 };
 use anyhow::anyhow;
 use jiff::{SignedDuration, Timestamp};
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 /// Slots that are listed.
 const SLOTS: usize = 3;
@@ -32,6 +35,7 @@ const SLOTS: usize = 3;
 #[command(before_help = "Examples:
   backstay explain -f nightly.yaml
   backstay explain -f /etc/backstay/policies nightly
+  backstay explain -f nightly.yaml --preview
   backstay explain -f nightly.yaml -o yaml        # every value in force, as a document")]
 pub struct Args {
     /// Only this policy
@@ -39,6 +43,9 @@ pub struct Args {
     /// A file, a directory of files, or - for standard input
     #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
+    /// Read the remote too, and say what retention would delete
+    #[arg(long)]
+    preview: bool,
     #[command(flatten)]
     facts: FactsArgs,
     #[command(flatten)]
@@ -59,6 +66,9 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
                     out.line("")?;
                 }
                 explain(policy, now, out)?;
+                if args.preview {
+                    preview(policy, now, out)?;
+                }
             }
             Format::Json => out.document(Format::Json, &document(policy))?,
             Format::Yaml => out.bytes(format!("---\n{}", document(policy).to_yaml()?).as_bytes())?,
@@ -116,6 +126,41 @@ fn explain(policy: &Policy, now: Timestamp, out: &mut Output) -> Result<(), Prob
     lines.push(("Guard", guard(policy)));
     for (label, text) in lines {
         out.line(format!("{label:<9} {text}"))?;
+    }
+    Ok(())
+}
+
+/// What retention makes of the snapshots that are there.
+fn preview(policy: &Policy, now: Timestamp, out: &mut Output) -> Result<(), Problem> {
+    let backups = Backups::of(policy)?;
+    let catalog = block_on(async {
+        let store = backups.open(Mode::Read).await?;
+        let catalog = Catalog::load(&store).await;
+        store.stop().await;
+        Ok(catalog?)
+    })?;
+    let points: Vec<Point> = catalog
+        .of(Some(&policy.name))
+        .map(|manifest| Point {
+            name: manifest.snapshot.clone(),
+            committed_at: manifest.committed_at,
+            complete: manifest.complete,
+        })
+        .collect();
+    let decisions =
+        retention::decide(&points, &policy.retention, &BTreeSet::new(), SignedDuration::ZERO, now);
+    for decision in &decisions {
+        let reasons: Vec<_> = decision.reasons.iter().map(ToString::to_string).collect();
+        match decision.is_doomed() {
+            true => out.line(format!(
+                "{:<9} {}: no rule keeps it; it goes once two days have passed",
+                "Drop", decision.name
+            ))?,
+            false => out.line(format!("{:<9} {}: {}", "Kept", decision.name, reasons.join(", ")))?,
+        }
+    }
+    if decisions.is_empty() {
+        out.line(format!("{:<9} no snapshot yet", "Kept"))?;
     }
     Ok(())
 }

@@ -2,9 +2,9 @@
 
 use crate::{
     cli::{
+        backups::BackupsArgs,
         exit::Exit,
         output::{self, Output, OutputArgs},
-        place::PlaceArgs,
         problem::Problem,
         runtime::block_on,
         style::Style,
@@ -24,14 +24,15 @@ use serde::Serialize;
 /// List the snapshots of an instance
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:
+  backstay list nightly
   backstay list --from box:WT/production --rclone-config rclone.conf
   backstay list nightly --from box:WT/production -o wide
   backstay list --from box:WT/production -o json | jq -r '.snapshots[].name'")]
 pub struct Args {
-    /// Only those of this policy
+    /// Only those of this policy; without --from, one of this host's
     policy: Option<PolicyName>,
     #[command(flatten)]
-    place: PlaceArgs,
+    backups: BackupsArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -53,8 +54,9 @@ struct Listing {
 /// # Errors
 /// A remote that cannot be read, a closed output.
 pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
+    let backups = args.backups.find(args.policy.as_ref())?;
     let catalog = block_on(async {
-        let store = args.place.open(Mode::Read).await?;
+        let store = backups.open(Mode::Read).await?;
         let catalog = Catalog::load(&store).await;
         store.stop().await;
         Ok(catalog?)

@@ -4,10 +4,10 @@
 
 use crate::{
     cli::{
+        backups::BackupsArgs,
         exit::Exit,
         list::count,
         output::{Format, Output, OutputArgs},
-        place::PlaceArgs,
         problem::Problem,
         runtime::block_on,
         table::{Table, printable},
@@ -48,11 +48,11 @@ pub struct Args {
     /// Everything below the path, not only what lies directly in it
     #[arg(short = 'R', long)]
     recursive: bool,
-    /// Among the snapshots of this policy
+    /// Among the snapshots of this policy; without --from, one of this host's
     #[arg(long)]
     policy: Option<PolicyName>,
     #[command(flatten)]
-    place: PlaceArgs,
+    backups: BackupsArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -62,8 +62,9 @@ pub struct Args {
 /// # Errors
 /// A remote that cannot be read, no such snapshot, source or path, a closed output.
 pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
+    let backups = args.backups.find(args.policy.as_ref())?;
     block_on(async {
-        let store = args.place.open(Mode::Read).await?;
+        let store = backups.open(Mode::Read).await?;
         let listed = list(args, &store, out).await;
         store.stop().await;
         listed
@@ -253,7 +254,10 @@ fn entry(record: &Record) -> Entry {
         gid: record.gid,
         size: record.size,
         modified: modified.map_or("-".to_owned(), |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
-        path: String::from_utf8_lossy(record.path.strip_prefix(b"./").unwrap_or(&record.path)).into_owned(),
+        path: match record.path.strip_prefix(b"./").unwrap_or(&record.path) {
+            [] => ".".to_owned(),
+            path => String::from_utf8_lossy(path).into_owned(),
+        },
         target: String::from_utf8_lossy(&record.target).into_owned(),
     }
 }
@@ -262,7 +266,6 @@ impl Entry {
     fn line(&self) -> String {
         let target =
             if self.target.is_empty() { String::new() } else { format!(" -> {}", printable(&self.target)) };
-        let path = if self.path.is_empty() { "." } else { &self.path };
         format!(
             "{} {:>6} {:>6} {:>12} {} {}{target}",
             self.mode,
@@ -270,7 +273,7 @@ impl Entry {
             self.gid,
             self.size,
             self.modified,
-            printable(path)
+            printable(&self.path)
         )
     }
 }

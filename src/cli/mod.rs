@@ -3,6 +3,7 @@
 //! Each verb is a module with `Args` and `run(&Args, &mut Output) -> Result<Exit, Problem>`. To add one: the module, a
 //! line in [`Command`], a line in [`Command::run`].
 
+pub mod backups;
 pub mod documents;
 pub mod exit;
 pub mod facts;
@@ -22,6 +23,7 @@ mod asking;
 mod cancel;
 mod completions;
 mod controller;
+mod doctor;
 mod explain;
 mod init;
 mod list;
@@ -74,6 +76,7 @@ enum Command {
     Init(init::Args),
     Validate(validate::Args),
     Explain(explain::Args),
+    Doctor(doctor::Args),
     Schema(schema::Args),
     Crds(schema::CrdsArgs),
     #[command(hide = true)]
@@ -99,6 +102,7 @@ impl Command {
             Self::Init(args) => init::run(args, out),
             Self::Validate(args) => validate::run(args, out),
             Self::Explain(args) => explain::run(args, out),
+            Self::Doctor(args) => doctor::run(args, out),
             Self::Schema(args) => schema::run(args, out),
             Self::Crds(args) => schema::run_crds(args, out),
             Self::Task(args) => task::run(args, out),

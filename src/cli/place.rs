@@ -6,7 +6,6 @@ use crate::{
         error::Invalid,
         location::{RemoteName, RemotePath},
     },
-    storage::rclone::{Mode, Rclone, RcloneOptions},
 };
 use std::{path::PathBuf, str::FromStr};
 
@@ -67,20 +66,10 @@ impl PlaceArgs {
             ))),
             Some(place) => Ok(place),
             None => Err(Problem::Usage(
-                "say where the backups are: --from REMOTE:PATH/INSTANCE, such as --from box:WT/production"
+                "say where the backups are: --from REMOTE:PATH/INSTANCE, such as --from box:WT/production; or where this host's policies are: --policies DIR"
                     .to_owned(),
             )),
         }
-    }
-
-    /// The store there.
-    ///
-    /// # Errors
-    /// No place is given, or rclone cannot use it.
-    pub async fn open(&self, mode: Mode) -> Result<Rclone, Problem> {
-        let place = self.place()?;
-        let (remote, path) = (place.remote.clone(), place.path.clone());
-        Ok(Rclone::start(RcloneOptions::new(self.config_file(), remote, path, mode)).await?)
     }
 
     /// The configuration file, with `~/` put in full.

@@ -2,10 +2,10 @@
 
 use crate::{
     cli::{
+        backups::BackupsArgs,
         exit::Exit,
         list::{count, state, word},
         output::{Format, Output, OutputArgs},
-        place::PlaceArgs,
         problem::Problem,
         runtime::block_on,
         style::Style,
@@ -30,11 +30,11 @@ pub struct Args {
     /// latest, a time (the newest not after it), or a name
     #[arg(default_value = "latest")]
     snapshot: AsOf,
-    /// Among the snapshots of this policy
+    /// Among the snapshots of this policy; without --from, one of this host's
     #[arg(long)]
     policy: Option<PolicyName>,
     #[command(flatten)]
-    place: PlaceArgs,
+    backups: BackupsArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -44,8 +44,9 @@ pub struct Args {
 /// # Errors
 /// A remote that cannot be read, no such snapshot, a closed output.
 pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
+    let backups = args.backups.find(args.policy.as_ref())?;
     let catalog = block_on(async {
-        let store = args.place.open(Mode::Read).await?;
+        let store = backups.open(Mode::Read).await?;
         let catalog = Catalog::load(&store).await;
         store.stop().await;
         Ok(catalog?)
@@ -83,7 +84,15 @@ fn sources(manifest: &Manifest) -> Table {
         let summary = record.summary();
         let mode = format!("{:?}", record.mode).to_lowercase();
         let items = if summary.collections > 0 {
-            format!("{} documents in {}", count(summary.documents), count(summary.collections))
+            format!(
+                "{} documents, {} {}",
+                count(summary.documents),
+                count(summary.collections),
+                match summary.collections {
+                    1 => "collection",
+                    _ => "collections",
+                }
+            )
         } else {
             format!("{} files", count(summary.files))
         };

@@ -1,6 +1,9 @@
 //! Which host's policies, and which controller's state, a verb looks at.
 
-use crate::{cli::problem::Problem, orchestrators::local::lookup::Host};
+use crate::{
+    cli::problem::Problem,
+    orchestrators::local::{lookup::Host, state::StateDir},
+};
 use std::path::PathBuf;
 
 /// Where the policies of this host are, and where their controller keeps its state.
@@ -21,12 +24,17 @@ pub struct SiteArgs {
 pub const DEFAULT_STATE: &str = "/var/lib/backstay";
 
 impl SiteArgs {
+    /// True when there is something to look at.
+    pub fn is_there(&self) -> bool {
+        self.policies.is_some() || StateDir::is_one(&self.state)
+    }
+
     /// The host. Policies alone will do where no state is there.
     ///
     /// # Errors
     /// What is named cannot be used.
     pub fn host(&self) -> Result<Host, Problem> {
-        let needs_state = self.policies.is_none() || self.state.exists();
+        let needs_state = self.policies.is_none() || StateDir::is_one(&self.state);
         let state = needs_state.then_some(&self.state);
         Ok(Host::open(state, self.policies.as_ref(), self.defaults.as_ref())?)
     }

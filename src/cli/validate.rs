@@ -58,7 +58,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
     let facts = args.facts.read()?;
     let sources = documents::read(&args.paths)?;
     if sources.is_empty() {
-        return Err(Problem::Usage("there is no .yaml, .yml or .json file to check".to_owned()));
+        return Err(Problem::Usage("there is no .yaml or .yml file to check".to_owned()));
     }
     let findings = check(&sources, &facts);
     match args.output.format {

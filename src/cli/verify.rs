@@ -2,9 +2,9 @@
 
 use crate::{
     cli::{
+        backups::BackupsArgs,
         exit::Exit,
         output::{self, Format, Output, OutputArgs},
-        place::PlaceArgs,
         problem::Problem,
         progress::Watch,
         runtime::block_on,
@@ -35,10 +35,10 @@ const MEMORY: u64 = 128 << 20;
   backstay verify --from box:WT/production --level drill
   backstay verify nightly --from box:WT/production --as-of nightly-20261125T020000Z --level scrub --share 3/30")]
 pub struct Args {
-    /// Only snapshots of this policy
+    /// Only snapshots of this policy; without --from, one of this host's
     policy: Option<PolicyName>,
     #[command(flatten)]
-    place: PlaceArgs,
+    backups: BackupsArgs,
     /// Which snapshot: latest, the newest not after a time, or a name
     #[arg(long, value_name = "WHEN", default_value = "latest")]
     as_of: AsOf,
@@ -91,9 +91,9 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
         Depth::Open => Level::Open,
         Depth::Drill => Level::Drill,
     };
-    args.place.place()?;
+    let backups = args.backups.find(args.policy.as_ref())?;
     let report = block_on(async {
-        let store: Arc<dyn ObjectStore> = Arc::new(args.place.open(Mode::Read).await?);
+        let store: Arc<dyn ObjectStore> = Arc::new(backups.open(Mode::Read).await?);
         let meter = Arc::new(Meter::default());
         let quiet = !matches!(args.output.format, Format::Table | Format::Wide);
         let _watch = Watch::start(Arc::clone(&meter), quiet);

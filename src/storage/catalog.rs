@@ -199,7 +199,13 @@ impl Catalog {
             (Some(only), _) => format!("there is only {only}"),
             _ => "there are none at all".to_owned(),
         };
-        Failure::permanent("SnapshotNotFound", format!("{what}{of}: {range}"))
+        let failure = Failure::permanent("SnapshotNotFound", format!("{what}{of}: {range}"));
+        match there.first() {
+            Some(newest) if self.of(policy).all(|manifest| !manifest.complete) => {
+                failure.fix(format!("every one of them is incomplete; name one to use what it has: {newest}"))
+            }
+            _ => failure,
+        }
     }
 }
 

@@ -46,18 +46,30 @@ impl Real {
     }
 
     fn options(&self, access: Access) -> Result<RcloneOptions, Failure> {
-        let config: PathBuf = match &self.destination.config {
-            RcloneConfig::Directory(path) => path.clone(),
-            RcloneConfig::Secret(source) => secret::file(source, "destination.configFrom")?.to_owned(),
-        };
         let mode = match access {
             Access::Append => Mode::Append,
             Access::Prune => Mode::Prune,
         };
-        let path = self.destination.instance_path(&self.instance);
-        let options = RcloneOptions::new(config, self.destination.remote.clone(), path, mode);
-        Ok(RcloneOptions { bandwidth_limit: self.destination.bandwidth_limit.clone(), ..options })
+        store_options(&self.destination, &self.instance, mode)
     }
+}
+
+/// How rclone reaches the instance's folder of a destination.
+///
+/// # Errors
+/// A configuration that is no file here.
+pub fn store_options(
+    destination: &Location,
+    instance: &InstanceName,
+    mode: Mode,
+) -> Result<RcloneOptions, Failure> {
+    let config: PathBuf = match &destination.config {
+        RcloneConfig::Directory(path) => path.clone(),
+        RcloneConfig::Secret(source) => secret::file(source, "destination.configFrom")?.to_owned(),
+    };
+    let path = destination.instance_path(instance);
+    let options = RcloneOptions::new(config, destination.remote.clone(), path, mode);
+    Ok(RcloneOptions { bandwidth_limit: destination.bandwidth_limit.clone(), ..options })
 }
 
 #[async_trait]

@@ -7,5 +7,6 @@ mod by_hand;
 mod data;
 mod faults;
 mod journey;
+mod reading;
 mod site;
 mod words;

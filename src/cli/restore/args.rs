@@ -1,11 +1,7 @@
 //! The flags of `backstay restore`.
 
 use crate::{
-    cli::{
-        output::OutputArgs,
-        place::{Place, PlaceArgs},
-        problem::Problem,
-    },
+    cli::{backups::BackupsArgs, output::OutputArgs, place::Place, problem::Problem},
     domain::{
         location::SecretSource,
         names::{PolicyName, SourceName},
@@ -27,10 +23,10 @@ use std::{collections::BTreeMap, path::PathBuf};
   backstay restore --from box:WT/production --as-of 2026-11-25T02:00:00Z --volume homes=/tmp/back --path alice/notes
   backstay restore nightly --from box:WT/production --volume homes=/mnt/homes --confirm=production")]
 pub struct Args {
-    /// Only snapshots of this policy
-    policy: Option<PolicyName>,
+    /// Only snapshots of this policy; without --from, one of this host's
+    pub policy: Option<PolicyName>,
     #[command(flatten)]
-    pub place: PlaceArgs,
+    pub backups: BackupsArgs,
     /// Which snapshot: latest, the newest not after a time, or a name
     #[arg(long, value_name = "WHEN", default_value = "latest")]
     as_of: AsOf,

@@ -32,10 +32,11 @@ const MEMORY: u64 = 128 << 20;
 /// A command line that cannot be meant, a target that would have to be confirmed, whatever keeps it from being done.
 pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
     let request = args.request()?;
-    let place = args.place.place()?;
+    let backups = args.backups.find(args.policy.as_ref())?;
+    let place = &backups.place;
     args.check_confirmation(place)?;
     block_on(async {
-        let store = Arc::new(args.place.open(Mode::Read).await?);
+        let store = Arc::new(backups.open(Mode::Read).await?);
         let meter = Arc::new(Meter::default());
         let quiet = args.output.format != Format::Table && args.output.format != Format::Wide;
         let watch = Watch::start(Arc::clone(&meter), quiet);

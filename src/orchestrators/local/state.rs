@@ -88,6 +88,11 @@ impl StateDir {
         Ok(state)
     }
 
+    /// True when a controller has made `root` its state directory.
+    pub fn is_one(root: &Path) -> bool {
+        root.join("site").is_file()
+    }
+
     /// An existing state directory.
     ///
     /// # Errors
@@ -100,7 +105,7 @@ impl StateDir {
             )
         };
         let root = fs::canonicalize(root).map_err(missing)?;
-        if !root.join("site").is_file() {
+        if !Self::is_one(&root) {
             return Err(missing(io::Error::other("it has no file called site")));
         }
         Ok(Self { root })

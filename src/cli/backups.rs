@@ -1,0 +1,90 @@
+//! Which backups a verb reads: a place on a remote, or those of a policy of this host.
+
+use crate::{
+    cli::{
+        place::{Place, PlaceArgs},
+        problem::Problem,
+        site::SiteArgs,
+    },
+    domain::{names::PolicyName, policy::Policy},
+    storage::rclone::{Mode, Rclone, RcloneOptions},
+    task::real::store_options,
+};
+
+/// `--from` and a configuration; or a policy's name, and where this host's policies are.
+#[derive(Debug, Clone, clap::Args)]
+pub struct BackupsArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    #[command(flatten)]
+    site: SiteArgs,
+}
+
+/// Where backups are and how to reach them.
+pub struct Backups {
+    /// The instance's folder.
+    pub place: Place,
+    options: RcloneOptions,
+}
+
+impl BackupsArgs {
+    /// The place that is given; else that of `policy`; else that of this host's policies, when it is only one.
+    ///
+    /// # Errors
+    /// Neither is given, or what is given does not exist.
+    pub fn find(&self, policy: Option<&PolicyName>) -> Result<Backups, Problem> {
+        if self.place.from.is_some() {
+            let place = self.place.place()?.clone();
+            let (remote, path) = (place.remote.clone(), place.path.clone());
+            return Ok(Backups {
+                place,
+                options: RcloneOptions::new(self.place.config_file(), remote, path, Mode::Read),
+            });
+        }
+        if !self.site.is_there() {
+            self.place.place()?;
+        }
+        let host = self.site.host()?;
+        if let Some(name) = policy {
+            return Backups::of(host.find(name.as_str())?.valid()?);
+        }
+        let (all, _) = host.all()?;
+        let valid: Vec<_> = all.iter().filter_map(|known| known.policy.as_ref().ok()).collect();
+        let mut places: Vec<Backups> = Vec::new();
+        for policy in &valid {
+            let found = Backups::of(policy)?;
+            if !places.iter().any(|known| known.place == found.place) {
+                places.push(found);
+            }
+        }
+        match (places.pop(), places.len()) {
+            (Some(only), 0) => Ok(only),
+            (None, _) => Err(Problem::Usage(
+                "no valid policy of this host says where the backups are; name the place: --from REMOTE:PATH/INSTANCE".to_owned(),
+            )),
+            _ => {
+                let names: Vec<_> = valid.iter().map(|policy| policy.name.as_str()).collect();
+                Err(Problem::Usage(format!("the policies of this host use several places; name one of {}", names.join(", "))))
+            }
+        }
+    }
+}
+
+impl Backups {
+    /// Those of a policy.
+    ///
+    /// # Errors
+    /// A configuration that is no file here.
+    pub fn of(policy: &Policy) -> Result<Self, Problem> {
+        let options = store_options(&policy.destination, &policy.instance, Mode::Read)?;
+        Ok(Self { place: Place { remote: options.remote.clone(), path: options.path.clone() }, options })
+    }
+
+    /// The store there.
+    ///
+    /// # Errors
+    /// rclone cannot use it.
+    pub async fn open(&self, mode: Mode) -> Result<Rclone, Problem> {
+        Ok(Rclone::start(RcloneOptions { mode, ..self.options.clone() }).await?)
+    }
+}

@@ -1,0 +1,229 @@
+//! `backstay doctor`: can what is declared be done from here? Nothing is written anywhere.
+
+use crate::{
+    cli::{
+        backups::Backups,
+        exit::Exit,
+        output::{Format, Output, OutputArgs},
+        problem::Problem,
+        runtime::block_on,
+        site::SiteArgs,
+        style::Style,
+    },
+    domain::{
+        location::{RcloneConfig, SecretSource},
+        policy::{Policy, Source},
+        verdict::Failure,
+    },
+    orchestrators::local::lookup::Known,
+    storage::{
+        rclone::Mode,
+        store::{ObjectStore as _, StoreError},
+    },
+    task::{
+        mongodb::tool::Tools,
+        sources::{mongodb, volume},
+    },
+};
+use serde::Serialize;
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+/// Find out what would keep backups from working here
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Examples:
+  backstay doctor --policies /etc/backstay/policies
+  backstay doctor nightly
+  backstay doctor -o json | jq '.[] | select(.good | not)'")]
+pub struct Args {
+    /// Only this policy
+    policy: Option<String>,
+    #[command(flatten)]
+    site: SiteArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What was looked at, and how it is.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Finding {
+    /// `rclone`, `nightly: destination`, `nightly: volumes[homes]`.
+    what: String,
+    good: bool,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<String>,
+}
+
+impl Finding {
+    fn good(what: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { what: what.into(), good: true, message: message.into(), fix: None }
+    }
+
+    fn bad(what: impl Into<String>, failure: Failure) -> Self {
+        Self { what: what.into(), good: false, message: failure.message, fix: failure.fix }
+    }
+}
+
+/// Looks at the tools, then at each policy's destination and sources.
+///
+/// # Errors
+/// Policies that are not there, a closed output. What is found wrong is no error, but exit code 1.
+pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
+    let host = args.site.is_there().then(|| args.site.host()).transpose()?;
+    let policies = match (&args.policy, &host) {
+        (Some(_), None) => {
+            return Err(Problem::Usage("say where the policies are: --policies DIR".to_owned()));
+        }
+        (Some(name), Some(host)) => vec![host.find(name)?],
+        (None, Some(host)) => host.all()?.0,
+        (None, None) => Vec::new(),
+    };
+    let mut report = Report { out, format: args.output.format, findings: Vec::new() };
+    for finding in tools() {
+        report.add(finding)?;
+    }
+    for known in &policies {
+        policy(known, &mut report)?;
+    }
+    report.end(host.is_some())
+}
+
+/// Findings as they come, for a person; all at the end, as a document.
+struct Report<'a> {
+    out: &'a mut Output,
+    format: Format,
+    findings: Vec<Finding>,
+}
+
+impl Report<'_> {
+    fn add(&mut self, finding: Finding) -> Result<(), Problem> {
+        if matches!(self.format, Format::Table | Format::Wide) {
+            let color = self.out.color();
+            let mark =
+                if finding.good { Style::Green.paint("✓", color) } else { Style::Red.paint("✗", color) };
+            self.out.line(format!("{mark} {}: {}", finding.what, finding.message))?;
+            if let Some(fix) = &finding.fix {
+                self.out.line(format!("  fix: {fix}"))?;
+            }
+        }
+        self.findings.push(finding);
+        Ok(())
+    }
+
+    fn end(self, host: bool) -> Result<Exit, Problem> {
+        let bad = self.findings.iter().filter(|finding| !finding.good).count();
+        match self.format {
+            Format::Json | Format::Yaml => self.out.document(self.format, &self.findings)?,
+            Format::Table | Format::Wide if !host => {
+                self.out.line("No policies were looked at: say where they are with --policies DIR")?;
+            }
+            Format::Table | Format::Wide => {}
+        }
+        Ok(if bad == 0 { Exit::Ok } else { Exit::Failed })
+    }
+}
+
+/// The programs that tasks start.
+fn tools() -> Vec<Finding> {
+    let tools = Tools::default();
+    let programs = [
+        ("rclone", Path::new("rclone"), "version"),
+        ("mongodump", &tools.mongodump, "--version"),
+        ("mongorestore", &tools.mongorestore, "--version"),
+    ];
+    programs.into_iter().map(|(name, program, flag)| version(name, program, flag)).collect()
+}
+
+/// What the program says of itself. Whether it is new enough is found out where it is used.
+fn version(name: &str, program: &Path, flag: &str) -> Finding {
+    let done = Command::new(program).arg(flag).stdin(Stdio::null()).output();
+    match done {
+        Ok(output) if output.status.success() => {
+            let text = String::from_utf8_lossy(&output.stdout);
+            Finding::good(name, text.lines().next().unwrap_or_default())
+        }
+        Ok(output) => Finding::bad(
+            name,
+            Failure::permanent("ToolBroken", format!("it ends with {}", output.status))
+                .fix(format!("try: {name} {flag}")),
+        ),
+        Err(error) => Finding::bad(
+            name,
+            Failure::permanent("ToolMissing", format!("it cannot be started: {error}"))
+                .fix(format!("install {name}, or put its directory on PATH")),
+        ),
+    }
+}
+
+fn policy(known: &Known, report: &mut Report<'_>) -> Result<(), Problem> {
+    let policy = match known.valid() {
+        Ok(policy) => policy,
+        Err(failure) => return report.add(Finding::bad(known.id.to_string(), failure)),
+    };
+    let finding = secrecy(policy);
+    finding.map_or(Ok(()), |finding| report.add(finding))?;
+    report.add(block_on(async { Ok(destination(policy).await) })?)?;
+    for source in policy.sources() {
+        report.add(block_on(async { Ok(look(policy, &source).await) })?)?;
+    }
+    Ok(())
+}
+
+/// An rclone configuration holds credentials: others should not read it.
+fn secrecy(policy: &Policy) -> Option<Finding> {
+    let path = match &policy.destination.config {
+        RcloneConfig::Directory(directory) => directory.join("rclone.conf"),
+        RcloneConfig::Secret(SecretSource::File(file)) => file.clone(),
+        RcloneConfig::Secret(SecretSource::Key { .. }) => return None,
+    };
+    let mode = std::fs::metadata(&path).ok()?.permissions().mode();
+    (mode & 0o004 != 0).then(|| {
+        let message = format!("{} holds credentials and everybody can read it", path.display());
+        let failure = Failure::permanent("ConfigurationReadable", message);
+        Finding::bad(
+            format!("{}: destination.configFrom", policy.name),
+            failure.fix(format!("chmod 600 {}", path.display())),
+        )
+    })
+}
+
+async fn destination(policy: &Policy) -> Finding {
+    let what = format!("{}: destination", policy.name);
+    let place =
+        format!("{}:{}", policy.destination.remote, policy.destination.instance_path(&policy.instance));
+    let looked = async {
+        let store = Backups::of(policy)?.open(Mode::Read).await?;
+        let listed = store.list("", false, false).await;
+        store.stop().await;
+        Ok::<_, Problem>(listed)
+    };
+    match looked.await {
+        Ok(Ok(_)) => Finding::good(what, format!("{place} can be read")),
+        Ok(Err(StoreError::NotFound { .. })) => {
+            Finding::good(what, format!("{place} can be reached; nothing was backed up there yet"))
+        }
+        Ok(Err(error)) => Finding::bad(what, error.into()),
+        Err(Problem::Failure(failure)) => Finding::bad(what, failure),
+        Err(problem) => Finding::bad(what, Failure::temporary("Unreachable", problem.to_string())),
+    }
+}
+
+async fn look(policy: &Policy, source: &Source) -> Finding {
+    let (field, looked) = match source {
+        Source::Mongodb(spec) => ("mongodb".to_owned(), mongodb::preflight(spec).await),
+        Source::Volume(spec) => {
+            let looked = volume::preflight(spec).map(|()| vec!["it is there and can be read".to_owned()]);
+            (format!("volumes[{}]", spec.name), looked)
+        }
+    };
+    let what = format!("{}: {field}", policy.name);
+    match looked {
+        Ok(remarks) => Finding::good(what, remarks.join("; ")),
+        Err(failure) => Finding::bad(what, failure),
+    }
+}
