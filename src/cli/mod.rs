@@ -25,11 +25,13 @@ mod completions;
 mod controller;
 mod doctor;
 mod explain;
+mod hold;
 mod init;
 mod list;
 mod logs;
 mod ls;
 mod man;
+mod prune;
 mod restore;
 mod run;
 mod schema;
@@ -73,6 +75,8 @@ enum Command {
     Ls(ls::Args),
     Restore(restore::Args),
     Verify(verify::Args),
+    Hold(hold::Args),
+    Prune(prune::Args),
     Init(init::Args),
     Validate(validate::Args),
     Explain(explain::Args),
@@ -99,6 +103,8 @@ impl Command {
             Self::Ls(args) => ls::run(args, out),
             Self::Restore(args) => restore::run(args, out),
             Self::Verify(args) => verify::run(args, out),
+            Self::Hold(args) => hold::run(args, out),
+            Self::Prune(args) => prune::run(args, out),
             Self::Init(args) => init::run(args, out),
             Self::Validate(args) => validate::run(args, out),
             Self::Explain(args) => explain::run(args, out),

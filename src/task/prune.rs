@@ -41,7 +41,7 @@ pub async fn prune(
             doomed.len()
         ))
         .fix(format!(
-            "if that is what you want: backstay prune {} --confirm; else raise retention",
+            "if that is what you want: backstay prune {0} --confirm={0}; else raise retention",
             request.claimant.policy
         )));
     }

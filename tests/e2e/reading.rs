@@ -49,6 +49,10 @@ fn a_newcomer_gets_from_init_to_a_look_into_a_snapshot() {
     assert_eq!(from(&["ls", "latest", "homes"]).ok().stdout.lines().count(), 2);
     let all = json(&from(&["ls", "latest", "homes", "-R", "-o", "json"]).ok().stdout);
     assert_eq!(all.as_array().unwrap().len(), 5);
+    site.backstay(["prune", "nightly"]).ok().says(["no snapshot is dropped"]);
+    site.backstay(["hold", name]).ok().says(["is held"]);
+    site.backstay(["hold", name, "--release"]).ok().says(["is released"]);
+    site.backstay(["prune", "nightly", "--confirm=weekly"]).ends(2).says(["--confirm=nightly"]);
     site.backstay(["explain", "-f", "policies", "--preview"]).ok().says(["one of the newest 2"]);
 
     from(&["ls", "latest", "homes/bob"]).ends(1).says(["has no \"bob\""]);

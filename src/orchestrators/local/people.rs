@@ -156,6 +156,14 @@ impl StateDir {
         Ok(restores)
     }
 
+    /// True while a restore writes into the policy's sources.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn is_restoring(&self, policy: &PolicyId) -> io::Result<bool> {
+        Ok(self.restores(policy)?.iter().any(|(restore, _)| restore.active))
+    }
+
     /// Forgets a restore that ended badly: the person says that the sources are good as they are.
     ///
     /// # Errors
