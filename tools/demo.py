@@ -39,7 +39,7 @@ class Step:
             print(f"\r\x1b[K{self.head} … {DIM}{text}{PLAIN}", end="", flush=True)
 
     def __exit__(self, kind, *_):
-        mark = f"{RED}failed{PLAIN}" if kind else f"{time.monotonic() - self.begun:.1f} s"
+        mark = f"{RED}not done{PLAIN}" if kind else f"{time.monotonic() - self.begun:.1f} s"
         print(f"\r\x1b[K{self.head}  {mark}" if LIVE else f"    {mark}", flush=True)
 
 

@@ -28,9 +28,17 @@ def end_with_parent():
     libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
     libc.prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda got, _: sys.exit(128 + got))
+        signal.signal(number, interrupted)
     if os.getppid() != parent:
         sys.exit(143)
+
+
+def interrupted(number, _):
+    """End in order, once: cleaning up takes a moment that a second Ctrl-C must not cut short."""
+    for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(other, signal.SIG_IGN)
+    print("\ninterrupted: stopping what was started", flush=True)
+    sys.exit(128 + number)
 
 
 def children(of):
