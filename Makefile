@@ -1,6 +1,7 @@
 # Each target does its own set-up. Tools are cached in ~/.cache/backstay (BACKSTAY_CACHE), outside the clone.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test check demo bench clean-cache
+.PHONY: help setup build test check generate demo bench clean-cache
+GENERATED := docs/reference/resources.md crds/backstay.yaml
 PYTHON ?= python3
 CARGO ?= cargo
 BACKSTAY_CACHE ?= $(HOME)/.cache/backstay
@@ -24,6 +25,12 @@ check: ## format, lints, dependencies and their licences, generated files
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	@$(PYTHON) tools/setup.py cargo-deny
 	$(BACKSTAY_CACHE)/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
+	@$(MAKE) --no-print-directory generate
+	git diff --exit-code -- $(GENERATED) || { echo "commit what make generate has written"; exit 1; }
+
+generate: ## write the files that follow from the types: the reference and the CRDs
+	$(CARGO) run --quiet --locked -- schema --markdown > target/resources.md && mv target/resources.md docs/reference/resources.md
+	$(CARGO) run --quiet --locked -- crds > target/crds.yaml && mv target/crds.yaml crds/backstay.yaml
 
 demo: setup build ## a backup and a full restore of a real replica set and a home directory, in two minutes
 	@$(PYTHON) tools/demo.py

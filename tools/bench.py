@@ -132,7 +132,7 @@ class Sides:
     """The same work by each program, into folders of their own that are emptied before each run."""
 
     def __init__(self, site):
-        self.site, self.env = site, site.environment()
+        self.site, self.env, self.restores = site, site.environment(), 0
         self.env |= {"RESTIC_PASSWORD": "a benchmark", "RESTIC_CACHE_DIR": str(site.root / "restic-cache")}
         self.remote = lambda name: f"{sandbox.REMOTE}:{name}"
 
@@ -140,6 +140,14 @@ class Sides:
         for name in names:
             shutil.rmtree(self.site.root / name, ignore_errors=True)
             (self.site.root / name).mkdir(parents=True)
+
+    def target(self):
+        """A new folder for each restore, and none is removed before the end: ext4 is slow at making files for minutes
+        after many were removed, because it shuns their inodes."""
+        self.restores += 1
+        path = self.site.root / f"back-{self.restores}"
+        path.mkdir()
+        return path
 
     def shell(self, script, **names):
         text = f"set -e -o pipefail; cd {self.site.root}; {script}"
@@ -152,8 +160,8 @@ class Sides:
                           f'rclone copy work {self.remote("seed")}', HOMES=homes)
 
     def seed_homes_back(self, _):
-        self.fresh("work", "back")
-        return self.shell(f'rclone copy {self.remote("seed")} work && tar xzf work/home.tgz -C back')
+        self.fresh("work")
+        return self.shell(f'rclone copy {self.remote("seed")} work && tar xzf work/home.tgz -C {self.target()}')
 
     def restic(self, *arguments):
         return Run([servers.BIN / "restic", "--quiet", "-r", f"rclone:{self.remote('restic')}", *arguments], self.env,
@@ -165,8 +173,7 @@ class Sides:
         return self.restic("backup", homes)
 
     def restic_homes_back(self, homes):
-        self.fresh("back")
-        return self.restic("restore", f"latest:{homes}", "--target", self.site.root / "back")
+        return self.restic("restore", f"latest:{homes}", "--target", self.target())
 
     # a dump
     def seed_dump(self, mongo):
@@ -188,9 +195,8 @@ class Sides:
         return Run([sandbox.PROGRAM, "run", policy, "--wait"], self.env)
 
     def ours_back(self, _):
-        self.fresh("back")
         return Run([sandbox.PROGRAM, "restore", "--from", f"{self.remote(sandbox.PATH)}/{sandbox.INSTANCE}",
-                    "--rclone-config", self.site.rclone_config, "--volume", f"homes={self.site.root / 'back'}"], self.env)
+                    "--rclone-config", self.site.rclone_config, "--volume", f"homes={self.target()}"], self.env)
 
 
 def bench_homes(options):

@@ -296,7 +296,7 @@ async fn no_answer_of_a_remote_passes_for_an_absent_object() {
     let failure = refused(options(&remote, Mode::Append)).await;
     assert_eq!(
         (failure.verdict, failure.reason.as_str()),
-        (Verdict::Credentials, "CredentialsRefused"),
+        (Verdict::Credentials, "RemoteCredentialsRefused"),
         "{failure}"
     );
 
