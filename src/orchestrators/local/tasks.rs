@@ -80,6 +80,10 @@ pub enum Launched {
     Before,
 }
 
+/// Lets the C library give every large buffer back when it is freed. Left to itself it raises this threshold, and a task
+/// that stores several volumes takes twice the memory of one that stores the largest: measured, 176 MiB for 80.
+const MEMORY_TO_GIVE_BACK: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "131072");
+
 /// Launches a task unless it was launched before.
 ///
 /// The folder with the specification is there first, whole; then the process; then the record of the process. A death
@@ -113,6 +117,7 @@ pub fn launch(
         .arg("--report")
         .arg(folder.join(names::REPORT))
         .current_dir(&folder)
+        .env(MEMORY_TO_GIVE_BACK.0, MEMORY_TO_GIVE_BACK.1)
         .stdin(Stdio::null())
         .stdout(output(names::PROGRESS)?)
         .stderr(output(names::LOG)?)
