@@ -7,6 +7,10 @@ use crate::{
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::{runtime::Handle, task::JoinHandle};
+use zstd::{
+    bulk::Compressor,
+    zstd_safe::{CParameter, compress_bound},
+};
 
 /// Most text of one object, bytes: what a reader holds at once.
 pub const OBJECT_BYTES: usize = 4 << 20;
@@ -31,8 +35,35 @@ pub struct LineWriter {
     begun: usize,
 }
 
-/// What was stored, and the text's buffer to be used again.
-type Sent = Result<(StoredObject, Vec<u8>), Failure>;
+/// What was stored, and what it was made with.
+type Sent = Result<(StoredObject, Press), Failure>;
+
+/// Buffers and the state of compression, used again for every object: made anew in whatever thread comes next, they
+/// would take more room in the heap with each of them.
+#[derive(Default)]
+struct Press {
+    text: Vec<u8>,
+    packed: Vec<u8>,
+    compressor: Option<Compressor<'static>>,
+}
+
+impl Press {
+    /// Compresses `text` into one frame.
+    fn run(&mut self) -> std::io::Result<Bytes> {
+        let compressor = match &mut self.compressor {
+            Some(compressor) => compressor,
+            none => {
+                let mut compressor = Compressor::new(LEVEL)?;
+                compressor.set_parameter(CParameter::ChecksumFlag(true))?;
+                none.insert(compressor)
+            }
+        };
+        self.packed.clear();
+        self.packed.reserve_exact(compress_bound(self.text.len()));
+        compressor.compress_to_buffer(&self.text, &mut self.packed)?;
+        Ok(Bytes::copy_from_slice(&self.packed))
+    }
+}
 
 #[derive(Clone)]
 struct Target {
@@ -47,7 +78,7 @@ impl LineWriter {
         Self {
             target: Target { store, directory: directory.to_owned(), name: name.to_owned() },
             handle: Handle::current(),
-            text: Vec::new(),
+            text: Vec::with_capacity(OBJECT_BYTES),
             hashed: 0,
             hasher: blake3::Hasher::new(),
             sending: None,
@@ -93,23 +124,24 @@ impl LineWriter {
 
     fn cut(&mut self) -> Result<(), Failure> {
         self.hash();
-        let spare = self.wait()?;
-        let text = std::mem::replace(&mut self.text, spare);
+        let mut press = self.wait()?;
+        std::mem::swap(&mut self.text, &mut press.text);
+        self.text.clear();
         self.hashed = 0;
         let number = self.begun;
         self.begun += 1;
-        self.sending = Some(self.handle.spawn(self.target.clone().send(number, text)));
+        self.sending = Some(self.handle.spawn(self.target.clone().send(number, press)));
         Ok(())
     }
 
-    /// Waits for the object that is being sent; gives back its text buffer, empty.
-    fn wait(&mut self) -> Result<Vec<u8>, Failure> {
-        let Some(sending) = self.sending.take() else { return Ok(Vec::new()) };
-        let sent = self.handle.block_on(sending).map_err(|_| stopped())?;
-        let (object, mut text) = sent?;
+    /// Waits for the object that is being sent; gives back what it was made with.
+    fn wait(&mut self) -> Result<Press, Failure> {
+        let Some(sending) = self.sending.take() else {
+            return Ok(Press { text: Vec::with_capacity(OBJECT_BYTES), ..Press::default() });
+        };
+        let (object, press) = self.handle.block_on(sending).map_err(|_| stopped())??;
         self.objects.push(object);
-        text.clear();
-        Ok(text)
+        Ok(press)
     }
 }
 
@@ -126,14 +158,16 @@ fn stopped() -> Failure {
 }
 
 impl Target {
-    async fn send(self, number: usize, text: Vec<u8>) -> Sent {
-        let compressed = tokio::task::spawn_blocking(move || (compress(&text), text)).await;
-        let (body, text) = compressed.map_err(|_| stopped())?;
-        let body = Bytes::from(body?);
+    async fn send(self, number: usize, mut press: Press) -> Sent {
+        let pressed = tokio::task::spawn_blocking(move || (press.run(), press)).await;
+        let (body, press) = pressed.map_err(|_| stopped())?;
+        let body = body.map_err(|e| {
+            Failure::temporary("CompressionFailed", format!("the index could not be compressed: {e}"))
+        })?;
         let blake3 = blake3::hash(&body).to_hex().to_string();
         let stored = body.len() as u64;
         let name = self.put(&format!("{}.{number:03}", self.name), body).await?;
-        Ok((StoredObject { name, stored, blake3 }, text))
+        Ok((StoredObject { name, stored, blake3 }, press))
     }
 
     /// Stores `body` as `name`, or with `r1`, `r2`, … appended: a name is never used again.
@@ -154,15 +188,6 @@ impl Target {
             object = format!("{name}r{tries}");
         }
     }
-}
-
-fn compress(text: &[u8]) -> Result<Vec<u8>, Failure> {
-    let compress = || {
-        let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
-        compressor.set_parameter(zstd::zstd_safe::CParameter::ChecksumFlag(true))?;
-        compressor.compress(text)
-    };
-    compress().map_err(|e| Failure::temporary("CompressionFailed", format!("compressing the index: {e}")))
 }
 
 /// The text of one object, after its size and BLAKE3 were compared.

@@ -7,8 +7,8 @@ use rustix::{
 };
 use std::mem::MaybeUninit;
 
-/// Most memory of one listing, bytes: about 100,000 names.
-const LISTING_BYTES: usize = 4 << 20;
+/// Most memory of one listing, bytes: about 100,000 names. When it is full, the larger half of the names is dropped.
+const LISTING_BYTES: usize = 6 << 20;
 
 /// Sorted names, as many as fit.
 #[derive(Debug, Default)]
@@ -115,22 +115,24 @@ impl Listing {
             if !ceiling.is_empty() && name >= &ceiling[..] {
                 continue;
             }
-            self.add(name, entry.file_type());
-            if self.used() > 2 * self.limit {
+            if self.used() + name.len() + size_of::<Name>() > self.limit && self.names.len() > 1 {
                 ceiling = self.cut();
+                if name >= &ceiling[..] {
+                    continue;
+                }
             }
+            self.add(name, entry.file_type());
         }
         self.sort();
-        if self.used() > self.limit {
-            self.cut();
-        }
         Ok(())
     }
 
     fn add(&mut self, name: &[u8], kind: FileType) {
         // A listing is cut long before 4 GiB of text, and no file system has names of 64 KiB.
         let (offset, length) = (self.text.len() as u32, name.len() as u16);
+        grow(&mut self.text, name.len(), self.limit);
         self.text.extend_from_slice(name);
+        grow(&mut self.names, 1, self.limit / size_of::<Name>());
         self.names.push(Name { offset, length, kind });
     }
 
@@ -144,26 +146,32 @@ impl Listing {
         self.names.sort_unstable_by(|a, b| key(a).cmp(key(b)));
     }
 
-    /// Drops the largest names beyond the limit; gives the first that was dropped.
+    /// Drops the larger half of the names, in place; gives the first that was dropped.
     fn cut(&mut self) -> Vec<u8> {
         self.sort();
-        let (mut text, mut kept) = (Vec::with_capacity(self.limit), Vec::new());
-        let mut rest = self.names.iter();
-        let mut dropped = Vec::new();
-        for &name in rest.by_ref() {
-            let bytes = self.text_of(name);
-            if text.len() + bytes.len() + (kept.len() + 1) * size_of::<Name>() > self.limit
-                && !kept.is_empty()
-            {
-                dropped = bytes.to_vec();
-                break;
-            }
-            kept.push(Name { offset: text.len() as u32, ..name });
-            text.extend_from_slice(bytes);
+        let half = self.names.len() / 2;
+        let dropped = self.text_of(self.names[half]).to_vec();
+        self.names.truncate(half);
+        self.names.sort_unstable_by_key(|name| name.offset);
+        let mut end = 0;
+        for name in &mut self.names {
+            let start = name.offset as usize;
+            self.text.copy_within(start..start + usize::from(name.length), end);
+            name.offset = end as u32;
+            end += usize::from(name.length);
         }
-        self.complete &= dropped.is_empty();
-        (self.text, self.names) = (text, kept);
+        self.text.truncate(end);
+        self.complete = false;
         dropped
+    }
+}
+
+/// Makes room for `more`, doubling as a vector does, but not beyond `limit` unless that is needed.
+fn grow<T>(vector: &mut Vec<T>, more: usize, limit: usize) {
+    let (length, capacity) = (vector.len(), vector.capacity());
+    if length + more > capacity {
+        let wanted = (2 * capacity).clamp(1024, limit.max(1024)).max(length + more);
+        vector.reserve_exact(wanted - length);
     }
 }
 
@@ -200,7 +208,7 @@ mod tests {
             }
             let fd = File::open(directory.path()).unwrap();
             let mut listing = Listing::read_within(fd.as_fd(), limit).unwrap();
-            prop_assert!(listing.used() <= limit.max(60));
+            prop_assert!(listing.used() <= limit.max(120));
             let found = all(&mut listing, fd.as_fd(), shed_each);
             prop_assert_eq!(found, names.into_iter().collect::<Vec<_>>());
         }

@@ -559,8 +559,9 @@ fn peak_memory() -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Run alone: `cargo test --lib memory_does_not_grow -- --ignored`. The first tree is as large as it takes to fill every
-/// buffer once, that of one large directory's names among them.
+/// Run alone, with the allocator set as it is for tasks:
+/// `MALLOC_MMAP_THRESHOLD_=131072 cargo test --lib memory_does_not_grow -- --ignored`. The first tree is as large as it
+/// takes to fill every buffer once, that of one large directory's names among them.
 #[test]
 #[ignore = "takes a minute, and measures the whole process"]
 fn memory_does_not_grow_with_the_number_of_files() {
