@@ -5,6 +5,7 @@ mod support;
 
 mod architecture;
 mod child;
+mod commit;
 mod harness;
 mod local;
 mod mongodb;
