@@ -518,12 +518,20 @@ async fn listing_replaces_a_dead_rclone_and_a_frozen_one() {
     store.put("a", body("1")).await.unwrap();
     let first = store.process_id().await;
     children::signal_pid(first, Signal::KILL);
+    // A signal takes a moment, in which rclone may still answer.
+    until("it is dead", || matches!(state(first), None | Some('Z'))).await;
     assert_eq!(store.list("", false, false).await.unwrap().len(), 1);
     let second = store.process_id().await;
     children::signal_pid(second, Signal::STOP);
+    until("it is frozen", || state(second) == Some('T')).await;
     // The frozen one is killed, and the question asked again.
     assert_eq!(store.list("", false, false).await.unwrap().len(), 1);
     assert!(first != second && second != store.process_id().await);
+}
+
+/// The letter of a process's state; `None` once it is gone.
+fn state(id: u32) -> Option<char> {
+    fs::read_to_string(format!("/proc/{id}/stat")).ok()?.rsplit_once(") ")?.1.chars().next()
 }
 
 /// The body must never end well when it is given up, or the remote would hold a short object that looks whole.
