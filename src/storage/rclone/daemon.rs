@@ -2,7 +2,13 @@
 //!
 //! Start: private directory → configuration → process → socket answers → version → objects are served.
 
-use super::{log, options::RcloneOptions, private::PrivateDirectory, process::Process, reason};
+use super::{
+    log::{self, Moment},
+    options::RcloneOptions,
+    private::PrivateDirectory,
+    process::Process,
+    reason,
+};
 use crate::{
     domain::verdict::Failure,
     storage::store::{HashKind, StoreError},
@@ -105,10 +111,15 @@ impl Daemon {
         self.process.log.last().unwrap_or_else(|| "it gave no reason".to_owned())
     }
 
-    /// Why an operation on `object` failed, from the log; it may come a moment after the answer.
-    pub async fn words_about(&self, object: &str) -> Option<String> {
+    /// A moment in its log.
+    pub fn moment(&self) -> Moment {
+        self.process.log.now()
+    }
+
+    /// Why an operation on `object` that began at `since` failed, from the log; it may come a moment after the answer.
+    pub async fn words_about(&self, object: &str, since: Moment) -> Option<String> {
         for _ in 0..25 {
-            if let Some(words) = self.process.log.about(object) {
+            if let Some(words) = self.process.log.about(object, since) {
                 return Some(words);
             }
             time::sleep(Duration::from_millis(20)).await;

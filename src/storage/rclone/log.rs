@@ -4,7 +4,7 @@ use serde::Deserialize;
 use std::{
     collections::VecDeque,
     io::BufRead,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// Lines kept; with a few parallel transfers the line of a failed one is among the last.
@@ -14,7 +14,18 @@ const LONGEST: usize = 1000;
 
 /// The last errors.
 #[derive(Debug, Default)]
-pub(super) struct Log(Mutex<VecDeque<Line>>);
+pub(super) struct Log(Mutex<Lines>);
+
+#[derive(Debug, Default)]
+struct Lines {
+    last: VecDeque<Line>,
+    /// Lines before those.
+    dropped: usize,
+}
+
+/// A moment in the log: see [`Log::now`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment(usize);
 
 #[derive(Debug, Deserialize)]
 struct Line {
@@ -51,22 +62,36 @@ impl Log {
         if answer || !matches!(line.level.as_str(), "error" | "critical" | "alert" | "emergency" | "fatal") {
             return;
         }
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() == KEPT {
-            lines.pop_front();
+        let mut lines = self.lock();
+        if lines.last.len() == KEPT {
+            lines.last.pop_front();
+            lines.dropped += 1;
         }
-        lines.push_back(Line { msg, ..line });
+        lines.last.push_back(Line { msg, ..line });
     }
 
-    /// The last error about this object.
-    pub fn about(&self, object: &str) -> Option<String> {
-        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().rev().find(|line| line.object == object).map(|line| line.msg.clone())
+    /// Where the log ends now.
+    pub fn now(&self) -> Moment {
+        let lines = self.lock();
+        Moment(lines.dropped + lines.last.len())
+    }
+
+    /// The last error about this object since then.
+    pub fn about(&self, object: &str, since: Moment) -> Option<String> {
+        let lines = self.lock();
+        let new = lines.last.iter().skip(since.0.saturating_sub(lines.dropped));
+        // One failure may have two lines; this is the first, and the second comes when an answer was given.
+        let mut new = new.rev().filter(|line| !line.msg.starts_with("Post request put error"));
+        new.find(|line| line.object == object).map(|line| line.msg.clone())
     }
 
     /// The last error about anything.
     pub fn last(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).back().map(|line| line.msg.clone())
+        self.lock().last.back().map(|line| line.msg.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -126,9 +151,17 @@ mod tests {
 {"level":"error","msg":"Post request: file already exists, refusing to overwrite in append-only mode","object":"c"}
 "#[..],
         );
-        assert_eq!(log.about("a").as_deref(), Some("one"));
-        assert_eq!(log.about("b").as_deref(), Some("three"));
-        assert_eq!(log.about("c"), None);
         assert!(log.last().unwrap().contains("four"));
+        let start = Moment(0);
+        assert_eq!(log.about("a", start).as_deref(), Some("one"));
+        assert_eq!(log.about("b", start).as_deref(), Some("three"));
+        assert_eq!(log.about("c", start), None);
+        let now = log.now();
+        assert_eq!(log.about("a", now), None, "that was about an earlier try");
+        for n in 0..2 * KEPT {
+            log.add(&format!(r#"{{"level":"error","msg":"{n}","object":"a"}}"#));
+        }
+        assert_eq!(log.about("a", now).as_deref(), Some("199"));
+        assert_eq!(log.about("a", log.now()), None);
     }
 }

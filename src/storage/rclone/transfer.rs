@@ -35,7 +35,7 @@ pub(super) async fn put(supervisor: &Supervisor, path: &str, body: &[Bytes]) -> 
     let daemon = supervisor.daemon().await?;
     let operation = format!("storing {path}");
     let size: usize = body.iter().map(Bytes::len).sum();
-    let sent = Arc::new(AtomicU64::new(0));
+    let (sent, began) = (Arc::new(AtomicU64::new(0)), daemon.moment());
     let request = daemon.objects.post(url(path)).header(CONTENT_LENGTH, size);
     let request = request.header(CONTENT_TYPE, "application/octet-stream").body(pieces(body, &sent)).send();
     let Some(answer) = moving(request, &sent, supervisor.options.stall).await else {
@@ -49,7 +49,7 @@ pub(super) async fn put(supervisor: &Supervisor, path: &str, body: &[Bytes]) -> 
             Ok(())
         }
         StatusCode::FORBIDDEN => Err(StoreError::Exists { path: path.to_owned() }),
-        status => Err(match daemon.words_about(path).await {
+        status => Err(match daemon.words_about(path, began).await {
             Some(words) => reason::of(&operation, &words),
             None => unavailable(&operation, format!("rclone answered {status} and gave no reason")),
         }),
