@@ -117,7 +117,10 @@ fn boot_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{os::unix::process::CommandExt as _, process::Command};
+    use std::{
+        os::unix::process::CommandExt as _,
+        process::{Command, Stdio},
+    };
 
     #[test]
     fn a_process_is_told_from_a_later_one_and_from_its_corpse() {
@@ -126,11 +129,21 @@ mod tests {
         assert!(!ProcessId { start_ticks: own.start_ticks + 1, ..own.clone() }.is_alive());
         assert!(!ProcessId { boot_id: "another".to_owned(), ..own }.is_alive());
 
-        let mut child = Command::new("sleep").arg("1000.25").process_group(0).spawn().unwrap();
+        let argument = format!("1000.{}", std::process::id());
+        let mut child = Command::new("sleep")
+            .arg(&argument)
+            .process_group(0)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let id = ProcessId::of(child.id()).unwrap();
         assert!(id.is_alive());
-        assert_eq!(ProcessId::with_argument("1000.25"), Some(id.clone()));
+        // The kernel lets the parent go on a moment before it shows the arguments of the child.
+        let found =
+            std::iter::repeat_with(|| ProcessId::with_argument(&argument)).take(1000).flatten().next();
         id.signal(Signal::KILL);
+        assert_eq!(found, Some(id.clone()));
         while id.is_alive() {
             std::thread::yield_now();
         }
