@@ -120,6 +120,17 @@ impl Claimant<'_> {
         }
     }
 
+    /// Looks whether another site owns the place; that nobody does is fine.
+    ///
+    /// # Errors
+    /// `OwnedElsewhere`, or the store's failure.
+    pub async fn refuse_other(&self, store: &dyn ObjectStore) -> Result<(), Failure> {
+        match owner(&self.claims(store).await?) {
+            Some(owner) if owner.site != self.site => Err(self.refusal(owner)),
+            _ => Ok(()),
+        }
+    }
+
     async fn claims(&self, store: &dyn ObjectStore) -> Result<Vec<Found>, Failure> {
         let listed = match store.list("", false, false).await {
             Err(StoreError::NotFound { .. }) => vec![],

@@ -1,6 +1,6 @@
 //! A step of a run: its sources, each stored as a pack, an index and, last, its source record.
 //!
-//! Committed already? → the place is ours → directory → each source: a finished attempt is adopted, else it is stored,
+//! The place is ours → committed already? → directory → each source: a finished attempt is adopted, else it is stored,
 //! guarded and recorded → finish, when this is the run's only task.
 
 use crate::{
@@ -50,15 +50,16 @@ async fn try_backup(
     let store = world.open(Access::Append).await?;
     let step =
         Step { spec, work, world, store: &store, context: context(spec, &snapshot, world, &store, meter)? };
+    // Before the look for what is committed: another site's snapshot of the same second is none of ours.
+    let claimant = claimant(spec, world);
+    let claim = claimant.acquire(&*store, spec.take_over, world.now()).await?;
     if catalog::committed(&*store, &snapshot).await?.is_none() {
-        let claimant = claimant(spec, world);
-        let claim = claimant.acquire(&*store, spec.take_over, world.now()).await?;
         store.make_directory(&layout::directory(&snapshot)).await?;
         step.store_all(report).await?;
-        claimant.confirm(&*store, claim).await?;
-        if claim.is_some() && spec.take_over {
-            report.warnings.push("the place is ours now: destination.takeOver can be removed".to_owned());
-        }
+    }
+    claimant.confirm(&*store, claim).await?;
+    if claim.is_some() && spec.take_over {
+        report.warnings.push("the place is ours now: destination.takeOver can be removed".to_owned());
     }
     if let Some(finish) = &work.finish {
         let finished = finish::finish(spec, finish, &store, world, meter).await?;

@@ -70,7 +70,10 @@ pub async fn finish(
     let snapshot = SnapshotName::new(spec.policy.clone(), work.slot);
     meter.begin("checking what was stored", None);
     let (manifest, mut warnings) = match catalog::committed(&**store, &snapshot).await? {
-        Some(manifest) => (manifest, vec![]),
+        Some(manifest) => {
+            claimant(spec, world).refuse_other(&**store).await?;
+            (manifest, vec![])
+        }
         None => commit(spec, work, &snapshot, store, world).await?,
     };
     meter.begin("pruning", None);

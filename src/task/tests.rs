@@ -237,6 +237,18 @@ async fn another_site_is_refused_until_it_takes_over() {
 }
 
 #[tokio::test]
+async fn a_snapshot_of_another_site_for_the_same_slot_is_not_adopted() {
+    let model = Model::new();
+    back_up(&model, backup_work(NIGHT)).await;
+    for work in [Work::Backup(backup_work(NIGHT)), Work::Finish(finish_work(NIGHT, &["homes", "mail"]))] {
+        let spec = TaskSpec { site: "elsewhere".to_owned(), ..model.spec(work) };
+        let report = perform(&model, spec).await;
+        assert_eq!(report.snapshot, None);
+        assert_eq!(report.failure.unwrap().reason, "OwnedElsewhere");
+    }
+}
+
+#[tokio::test]
 async fn of_two_sites_that_begin_together_one_goes_on() {
     let model = Model::new();
     let spec = |site: &str| TaskSpec {
