@@ -77,7 +77,7 @@ pub async fn finish(
         None => commit(spec, work, &snapshot, store, world).await?,
     };
     meter.begin("pruning", None);
-    let pruned = match prune(spec, work, &snapshot, world).await {
+    let pruned = match prune(spec, work, &snapshot, &**store, world).await {
         Ok(pruned) => pruned,
         Err(failure) => {
             let fix = failure.fix.map(|fix| format!(" ({fix})")).unwrap_or_default();
@@ -93,9 +93,9 @@ async fn prune(
     spec: &TaskSpec,
     work: &FinishWork,
     snapshot: &SnapshotName,
+    store: &dyn ObjectStore,
     world: &dyn World,
 ) -> Result<prune::Pruned, Failure> {
-    let store = world.open(Access::Prune).await?;
     let claimant = claimant(spec, world);
     let request = prune::Request {
         claimant: &claimant,
@@ -105,7 +105,12 @@ async fn prune(
         run_deadline_seconds: work.run_deadline_seconds,
         allow_many: false,
     };
-    prune::prune(&*store, &request, world.now()).await
+    let pass = prune::plan(store, &request, world.now()).await?;
+    if pass.is_idle() {
+        return Ok(prune::Pruned::default());
+    }
+    let store = world.open(Access::Prune).await?;
+    prune::carry_out(&*store, &request, pass, world.now()).await
 }
 
 async fn commit(

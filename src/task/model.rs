@@ -30,7 +30,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -86,6 +86,10 @@ pub struct Model {
     pub contents: Mutex<Contents>,
     /// Sources that were read so far.
     pub reads: AtomicUsize,
+    /// Entries of each source that cannot be read.
+    pub unreadable: AtomicU64,
+    /// How the store was opened, each time.
+    pub opened: Mutex<Vec<Access>>,
 }
 
 impl Model {
@@ -103,6 +107,8 @@ impl Model {
                     .into(),
             ),
             reads: AtomicUsize::new(0),
+            unreadable: AtomicU64::new(0),
+            opened: Mutex::default(),
         })
     }
 
@@ -168,7 +174,8 @@ impl World for Model {
         *self.now.lock().unwrap()
     }
 
-    async fn open(&self, _access: Access) -> Result<Arc<dyn ObjectStore>, Failure> {
+    async fn open(&self, access: Access) -> Result<Arc<dyn ObjectStore>, Failure> {
+        self.opened.lock().unwrap().push(access);
         Ok(self.store.lock().unwrap().clone())
     }
 
@@ -185,6 +192,7 @@ impl World for Model {
         context.store.put(&format!("{}/{object}", context.directory()), vec![index]).await?;
         record.counts.files = files.len() as u64;
         record.counts.dirs = 1;
+        record.counts.unreadable = self.unreadable.load(Ordering::Relaxed);
         record.counts.bytes = files.iter().map(|file| file.len() as u64).sum();
         record.index.records = record.counts.files + 1;
         let options = PackOptions {

@@ -8,6 +8,7 @@ mod request;
 mod sweep;
 
 pub use request::{Pruned, Request};
+use sweep::Unneeded;
 
 use crate::{
     domain::{names::SnapshotName, retention::Decision, verdict::Failure},
@@ -21,17 +22,42 @@ use crate::{
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What a pass would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pass {
+    /// Snapshots that nothing keeps, newest first.
+    doomed: Vec<SnapshotName>,
+    /// There may be objects that nothing refers to.
+    debris: bool,
+}
+
+impl Pass {
+    /// True when there is nothing to delete, and no need of a store that can.
+    pub fn is_idle(&self) -> bool {
+        self.doomed.is_empty() && !self.debris
+    }
+}
+
 /// One pass over the policy's snapshots.
 ///
 /// # Errors
-/// Why nothing was deleted; or, after manifests were, why no bytes were: the next pass goes on.
+/// As [`plan`] and [`carry_out`].
 pub async fn prune(
     store: &dyn ObjectStore,
     request: &Request<'_>,
     now: Timestamp,
 ) -> Result<Pruned, Failure> {
+    let pass = plan(store, request, now).await?;
+    if pass.is_idle() { Ok(Pruned::default()) } else { carry_out(store, request, pass, now).await }
+}
+
+/// Reads everything that must be right before anything is deleted, and decides.
+///
+/// # Errors
+/// Why nothing may be deleted.
+pub async fn plan(store: &dyn ObjectStore, request: &Request<'_>, now: Timestamp) -> Result<Pass, Failure> {
     request.claimant.check(store).await?;
-    let catalog = survey(store, request, now).await?;
+    let catalog = read(store, request, now).await?;
     let doomed: Vec<_> =
         request.decide(&catalog, now).into_iter().filter(Decision::is_doomed).map(|d| d.name).collect();
     let points = catalog.of(Some(request.claimant.policy)).count();
@@ -45,20 +71,34 @@ pub async fn prune(
             request.claimant.policy
         )));
     }
+    let debris = survey(store, request, &catalog, now).await?;
+    Ok(Pass { doomed, debris })
+}
+
+/// Deletes what [`plan`] found.
+///
+/// # Errors
+/// Why no bytes were deleted after manifests were: the next pass goes on.
+pub async fn carry_out(
+    store: &dyn ObjectStore,
+    request: &Request<'_>,
+    pass: Pass,
+    now: Timestamp,
+) -> Result<Pruned, Failure> {
     let mut pruned = Pruned::default();
-    for name in doomed.iter().rev() {
+    for name in pass.doomed.iter().rev() {
         delete_manifest(store, name, &mut pruned).await;
     }
     let catalog = Catalog::load(store).await?;
     refuse_damage(&catalog)?;
-    pruned.removed =
-        doomed.into_iter().filter(|name| !catalog.snapshots.iter().any(|m| m.snapshot == *name)).collect();
+    let gone = |name: &SnapshotName| !catalog.snapshots.iter().any(|manifest| manifest.snapshot == *name);
+    pruned.removed = pass.doomed.into_iter().filter(gone).collect();
     sweep::sweep(store, request, &catalog, now, &mut pruned).await?;
     Ok(pruned)
 }
 
-/// Reads everything that must be right before anything is deleted.
-async fn survey(store: &dyn ObjectStore, request: &Request<'_>, now: Timestamp) -> Result<Catalog, Failure> {
+/// A catalog that can be trusted.
+async fn read(store: &dyn ObjectStore, request: &Request<'_>, now: Timestamp) -> Result<Catalog, Failure> {
     let catalog = Catalog::load(store).await?;
     refuse_damage(&catalog)?;
     if let Some(name) =
@@ -74,6 +114,19 @@ async fn survey(store: &dyn ObjectStore, request: &Request<'_>, now: Timestamp) 
             ahead.snapshot, ahead.committed_at
         )));
     }
+    Ok(catalog)
+}
+
+/// Looks whether everything that the policy's snapshots refer to is there. True when there may be more than that.
+async fn survey(
+    store: &dyn ObjectStore,
+    request: &Request<'_>,
+    catalog: &Catalog,
+    now: Timestamp,
+) -> Result<bool, Failure> {
+    let unfinished = |name: &SnapshotName| name.policy() == request.claimant.policy;
+    let mut debris = catalog.unfinished.iter().any(unfinished);
+    let unneeded = Unneeded::of(catalog, request.before(now));
     let mut needed: BTreeMap<String, Vec<&SourceRecord>> = BTreeMap::new();
     for manifest in catalog.of(Some(request.claimant.policy)) {
         for record in &manifest.sources {
@@ -84,6 +137,7 @@ async fn survey(store: &dyn ObjectStore, request: &Request<'_>, now: Timestamp) 
     }
     for (directory, records) in needed {
         let listed = store.list(&directory, false, false).await?;
+        debris |= listed.iter().any(|entry| unneeded.contains(&entry.path));
         let there = Objects::of(&directory, &listed);
         for record in records {
             there.hold(record).map_err(|object| {
@@ -92,7 +146,7 @@ async fn survey(store: &dyn ObjectStore, request: &Request<'_>, now: Timestamp) 
             })?;
         }
     }
-    Ok(catalog)
+    Ok(debris)
 }
 
 fn directories(manifest: &Manifest, record: &SourceRecord) -> BTreeSet<String> {

@@ -4,7 +4,7 @@ use super::{
     fragments::{self, Listing},
     model::{DAY, Dying, Model, NIGHT, at, backup_work, finish_work, snapshot, totals, volume},
     report, run,
-    world::World,
+    world::{Access, World},
 };
 use crate::{
     domain::verdict::{Failure, Verdict},
@@ -410,6 +410,55 @@ async fn any_doubt_deletes_nothing() {
             "{what}: {report:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_listed_but_not_found_keeps_its_bytes() {
+    let model = a_fortnight().await;
+    let path = format!("{}/manifest.json", snapshot(NIGHT + 5 * DAY));
+    let effect = Effect::Refuse(StoreError::NotFound { path: path.clone() });
+    model.memory.fault(Fault { operation: Operation::Get, path, skip: 0, times: usize::MAX, effect });
+    let before = all_of(&model, 5);
+    let report = perform(&model, prune_at(&model, 13)).await;
+    assert_eq!(all_of(&model, 5), before);
+    assert!(report.warnings[0].contains("listed but cannot be read"), "{:?}", report.warnings);
+}
+
+fn all_of(model: &Model, night: i64) -> Vec<String> {
+    let directory = layout::directory(&snapshot(NIGHT + night * DAY));
+    model.memory.paths().into_iter().filter(|path| path.starts_with(&directory)).collect()
+}
+
+#[tokio::test]
+async fn a_store_that_can_delete_is_opened_only_to_delete() {
+    let model = Model::new();
+    back_up(&model, backup_work(NIGHT)).await;
+    let opened = || model.opened.lock().unwrap().clone();
+    assert_eq!(opened(), [Access::Append]);
+    let model = a_fortnight().await;
+    perform(&model, prune_at(&model, 13)).await;
+    assert_eq!(model.opened.lock().unwrap().last(), Some(&Access::Prune));
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_makes_a_snapshot_incomplete() {
+    let model = Model::new();
+    model.unreadable.store(2, Ordering::Relaxed);
+    let report = back_up(&model, backup_work(NIGHT)).await;
+    let summary = report.snapshot.unwrap();
+    assert!(!summary.complete && summary.missing.is_empty());
+    assert_eq!(
+        report.warnings,
+        [
+            "homes: 2 entries could not be read: the snapshot is incomplete",
+            "mail: 2 entries could not be read: the snapshot is incomplete"
+        ]
+    );
+    let found = catalog(&model).await.find(&AsOf::Name(summary.name), None, false).unwrap_err();
+    assert_eq!(
+        found.message,
+        "nightly-20261125T020000Z is incomplete: 2 of homes could not be read, 2 of mail could not be read"
+    );
 }
 
 #[tokio::test]

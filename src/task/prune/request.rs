@@ -39,9 +39,14 @@ pub struct Pruned {
 
 impl Request<'_> {
     /// Two days, and the longest run: by then whatever was under way is committed or dead.
-    pub(super) fn grace(&self) -> SignedDuration {
+    fn grace(&self) -> SignedDuration {
         let deadline = i64::try_from(self.run_deadline_seconds.min(100 * 365 * 86_400)).unwrap_or(i64::MAX);
         SignedDuration::from_hours(48) + SignedDuration::from_secs(deadline)
+    }
+
+    /// What began later than this is left alone.
+    pub(super) fn before(&self, now: Timestamp) -> Timestamp {
+        now.checked_sub(self.grace()).unwrap_or(Timestamp::MIN)
     }
 
     /// What becomes of each snapshot of the policy.

@@ -27,8 +27,8 @@ pub(super) async fn sweep(
     now: Timestamp,
     pruned: &mut Pruned,
 ) -> Result<(), Failure> {
-    let before = now.checked_sub(request.grace()).unwrap_or(Timestamp::MIN);
-    let referenced = referenced(catalog);
+    let before = request.before(now);
+    let unneeded = Unneeded::of(catalog, before);
     let live: BTreeSet<_> = catalog.snapshots.iter().map(|manifest| &manifest.snapshot).collect();
     let ours = live
         .iter()
@@ -37,7 +37,7 @@ pub(super) async fn sweep(
         .filter(|name| name.policy() == request.claimant.policy);
     let mut days = BTreeSet::new();
     for name in ours {
-        let directory = Directory { name, before, live: live.contains(name), referenced: &referenced };
+        let directory = Directory { name, before, live: live.contains(name), unneeded: &unneeded };
         if directory.sweep(store, pruned).await? {
             days.insert(name.slot().day());
         }
@@ -48,16 +48,39 @@ pub(super) async fn sweep(
     sweep_probes(store, request, before, pruned).await
 }
 
-/// Every attempt that a manifest of any policy needs, by the directory it is in.
-fn referenced(catalog: &Catalog) -> BTreeSet<PackId> {
-    let mut referenced = BTreeSet::new();
-    for manifest in &catalog.snapshots {
-        for record in &manifest.sources {
-            referenced.insert(PackId { snapshot: manifest.snapshot.clone(), prefix: record.prefix() });
-            referenced.extend(record.packs.iter().filter_map(|pack| pack.id.parse().ok()));
+/// What no manifest of any policy needs, once it is old enough.
+pub(super) struct Unneeded {
+    referenced: BTreeSet<PackId>,
+    before: Timestamp,
+}
+
+impl Unneeded {
+    /// Nothing that began after `before` is among it.
+    pub(super) fn of(catalog: &Catalog, before: Timestamp) -> Self {
+        let mut referenced = BTreeSet::new();
+        for manifest in &catalog.snapshots {
+            for record in &manifest.sources {
+                referenced.insert(PackId { snapshot: manifest.snapshot.clone(), prefix: record.prefix() });
+                referenced.extend(record.packs.iter().filter_map(|pack| pack.id.parse().ok()));
+            }
+        }
+        Self { referenced, before }
+    }
+
+    /// Whether the object with this path is.
+    pub(super) fn contains(&self, path: &str) -> bool {
+        let mut pieces = path.rsplit('/');
+        let (Some(name), Some(snapshot)) = (pieces.next(), pieces.next()) else { return false };
+        match (ObjectName::parse(name), snapshot.parse()) {
+            (Some(ObjectName::OfAttempt(prefix, _)), Ok(snapshot)) => self.attempt(&snapshot, &prefix),
+            _ => false,
         }
     }
-    referenced
+
+    fn attempt(&self, snapshot: &SnapshotName, prefix: &Prefix) -> bool {
+        let id = PackId { snapshot: snapshot.clone(), prefix: prefix.clone() };
+        !self.referenced.contains(&id) && prefix.attempt.started() < self.before
+    }
 }
 
 struct Directory<'a> {
@@ -66,7 +89,7 @@ struct Directory<'a> {
     before: Timestamp,
     /// It has a manifest.
     live: bool,
-    referenced: &'a BTreeSet<PackId>,
+    unneeded: &'a Unneeded,
 }
 
 impl Directory<'_> {
@@ -78,10 +101,15 @@ impl Directory<'_> {
         for entry in listed {
             let name = entry.path.rsplit('/').next().unwrap_or_default();
             match ObjectName::parse(name).filter(|_| !entry.is_dir) {
-                Some(ObjectName::OfAttempt(prefix, object)) if self.is_debris(&prefix) => {
+                Some(ObjectName::OfAttempt(prefix, object)) if self.unneeded.attempt(self.name, &prefix) => {
                     debris.push((rank(object), entry.path));
                 }
                 Some(ObjectName::RestoreText(_)) => texts.push((Rank::RestoreText, entry.path)),
+                Some(ObjectName::Manifest(_)) if !self.live => {
+                    // It was asked for and not found: one of the two answers is wrong or late.
+                    pruned.warnings.push(format!("{} is listed but cannot be read: left alone", entry.path));
+                    return Ok(false);
+                }
                 Some(_) => kept += 1,
                 None => foreign += 1,
             }
@@ -96,11 +124,6 @@ impl Directory<'_> {
         }
         store.remove_directory(&directory).await?;
         Ok(true)
-    }
-
-    fn is_debris(&self, prefix: &Prefix) -> bool {
-        let id = PackId { snapshot: self.name.clone(), prefix: prefix.clone() };
-        !self.referenced.contains(&id) && prefix.attempt.started() < self.before
     }
 }
 
