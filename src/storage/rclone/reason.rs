@@ -87,8 +87,12 @@ pub(super) fn of(operation: &str, words: &str) -> StoreError {
 
 /// Without rclone's own prefixes, which say nothing to a person.
 fn short(words: &str) -> String {
-    const PREFIXES: &[&str] =
-        &["Post request rcat error: ", "Post request put error: ", "error in ListJSON: "];
+    const PREFIXES: &[&str] = &[
+        "Post request rcat error: ",
+        "Post request: failed to check whether file exists: ",
+        "Post request put error: ",
+        "error in ListJSON: ",
+    ];
     let mut words = words.trim();
     while let Some(rest) = PREFIXES.iter().find_map(|prefix| words.strip_prefix(prefix)) {
         words = rest;
