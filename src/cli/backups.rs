@@ -7,6 +7,7 @@ use crate::{
         site::SiteArgs,
     },
     domain::{names::PolicyName, policy::Policy},
+    orchestrators::local::lookup::Host,
     storage::rclone::{Mode, Rclone, RcloneOptions},
     task::real::store_options,
 };
@@ -28,6 +29,19 @@ pub struct Backups {
 }
 
 impl BackupsArgs {
+    /// True when a place is named, so that no policy of this host is asked.
+    pub fn names_place(&self) -> bool {
+        self.place.from.is_some()
+    }
+
+    /// This host's policies and state, where there are any.
+    ///
+    /// # Errors
+    /// What is named cannot be used.
+    pub fn host(&self) -> Result<Option<Host>, Problem> {
+        if self.site.is_there() { self.site.host().map(Some) } else { Ok(None) }
+    }
+
     /// The place that is given; else that of `policy`; else that of this host's policies, when it is only one.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use crate::{
     cli::{
-        backups::BackupsArgs,
+        backups::{Backups, BackupsArgs},
         exit::Exit,
         output::{self, Format, Output, OutputArgs},
         problem::Problem,
@@ -10,8 +10,9 @@ use crate::{
         runtime::block_on,
         style::Style,
         table::printable,
+        time,
     },
-    domain::{names::PolicyName, size::human},
+    domain::{names::PolicyName, policy::Policy, size::human},
     storage::{
         catalog::{AsOf, Catalog},
         rclone::Mode,
@@ -32,7 +33,7 @@ const MEMORY: u64 = 128 << 20;
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:
   backstay verify --from box:WT/production
-  backstay verify --from box:WT/production --level drill
+  backstay verify nightly --level drill
   backstay verify nightly --from box:WT/production --as-of nightly-20261125T020000Z --level scrub --share 3/30")]
 pub struct Args {
     /// Only snapshots of this policy; without --from, one of this host's
@@ -105,11 +106,31 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
             Verify { store, manifest, level, memory_bytes: MEMORY, scratch, tools: Tools::default(), meter };
         Ok(verify.run().await?)
     })?;
+    if args.level == Depth::Drill {
+        record(args, &backups, &report)?;
+    }
     match args.output.format {
         Format::Table | Format::Wide => out.bytes(screen(&report, out.color()).as_bytes())?,
         format => out.bytes(output::to_document(format, &report)?.as_bytes())?,
     }
     Ok(if report.is_good() { Exit::Ok } else { Exit::Failed })
+}
+
+/// Tells the controller of this host, when one of its policies made the snapshot: its status says when a backup was
+/// last restored for real, and pruning keeps that one.
+fn record(args: &Args, backups: &Backups, report: &VerifyReport) -> Result<(), Problem> {
+    let Some(host) = args.backups.host()? else { return Ok(()) };
+    let Ok(known) = host.find(report.snapshot.policy().as_str()) else { return Ok(()) };
+    let is_its_own = |policy: &Policy| Backups::of(policy).is_ok_and(|own| own.place == backups.place);
+    let (Some(state), Ok(policy)) = (&host.state, &known.policy) else { return Ok(()) };
+    if is_its_own(policy) {
+        let message = match report.damage.first() {
+            None => "restored into scratch places and compared".to_owned(),
+            Some(damage) => format!("{}: {}", damage.object, damage.what),
+        };
+        state.record_drill(&known.id, &report.snapshot, report.is_good(), &message, time::now())?;
+    }
+    Ok(())
 }
 
 fn screen(report: &VerifyReport, color: bool) -> String {

@@ -2,6 +2,7 @@
 
 use crate::{
     domain::{
+        identity::PolicyId,
         location::Location,
         names::{Slot, SnapshotName},
         policy::Policy,
@@ -49,7 +50,13 @@ pub(super) fn held(observed: &Observed) -> Option<Waiting> {
 }
 
 /// The step out of [`WaitingReason::RestoreIncomplete`].
-pub(super) const HELD_FIX: &str = "restore again until it succeeds, or, when the sources are good as they are: backstay restore --forget <restore>";
+pub(super) fn held_fix(policy: &PolicyId, observed: &Observed) -> Option<String> {
+    let restore = observed.restores.first()?;
+    Some(format!(
+        "restore again until it succeeds; or, when the sources are good as they are: backstay restore {policy} --forget {}",
+        restore.id
+    ))
+}
 
 /// The record that claims `slot`.
 pub(super) fn new_run(

@@ -8,8 +8,8 @@ use crate::{
         verdict::Verdict,
     },
     plan::{
-        claim::HELD_FIX,
-        observed::{Drill, Observed, Spec, Task, TaskState},
+        claim::held_fix,
+        observed::{Declared, Drill, Observed, Spec, Task, TaskState},
         slots::Slots,
     },
 };
@@ -160,14 +160,15 @@ pub(super) fn credentials_timed_out(generation: i64) -> Said {
 
 /// The line for a person and its fix: the worst that is known.
 pub(super) fn message(
-    spec: &Spec,
+    declared: &Declared,
+    observed: &Observed,
     status: &Status,
     due_waits: Option<&Waiting>,
 ) -> (Option<String>, Option<String>) {
     let says_no = |kind| status.condition(kind).filter(|c| c.status == Truth::False);
     if let Some(ready) = says_no(ConditionType::Ready) {
         let fix = match ready.reason.as_str() {
-            "RestoreIncomplete" => Some(HELD_FIX.to_owned()),
+            "RestoreIncomplete" => held_fix(&declared.id, observed),
             "ClockSkew" => Some("set the clock of the controller's machine".to_owned()),
             _ => None,
         };
@@ -193,6 +194,6 @@ pub(super) fn message(
         );
         return (Some(text), None);
     }
-    let moved_on = matches!(spec, Spec::Valid(policy) if policy.suspend);
+    let moved_on = matches!(&declared.spec, Spec::Valid(policy) if policy.suspend);
     (moved_on.then(|| "suspended".to_owned()), None)
 }

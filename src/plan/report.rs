@@ -23,7 +23,8 @@ impl Pass<'_> {
         self.status.waiting = self.decision.waiting_on.iter().filter(is_news).cloned().collect();
         self.schedule_status(slots);
         self.conditions(slots);
-        let (message, fix) = conditions::message(&self.declared.spec, &self.status, self.due_waits.as_ref());
+        let (message, fix) =
+            conditions::message(self.declared, self.observed, &self.status, self.due_waits.as_ref());
         (self.status.message, self.status.fix) = (message, fix);
         let old = self.observed.status.as_ref();
         if old.is_none_or(|old| old.value != self.status) {

@@ -177,3 +177,45 @@ fn a_controller_that_is_killed_and_started_again_adopts_the_running_task() {
     site.backstay(["wait", "notes", "--for", "Fresh"]).ok();
     assert_eq!(site.snapshots().len(), 1, "the task was adopted, not run again");
 }
+
+/// The policy's name is enough: its place, its own sources, and the runs that must wait meanwhile.
+#[test]
+fn a_policy_is_restored_in_place_and_a_restore_that_ends_badly_holds_it() {
+    let site = notes();
+    store(&site, "from the backup");
+    fs::write(site.join("notes/current.txt"), "by mistake").unwrap();
+    site.backstay(["restore", "notes", "--dry-run"]).ok().says(["update 1", "--confirm=site"]);
+    site.backstay(["restore", "notes"]).ends(1).says(["--confirm=site"]);
+    assert_eq!(read(&site.join("notes"), "current.txt"), "by mistake");
+    site.run("notes").ok();
+    let first = site.snapshots().remove(0);
+    site.backstay(["restore", "notes", "--as-of", &first, "--confirm=site"]).ok();
+    assert_eq!(read(&site.join("notes"), "current.txt"), "from the backup");
+
+    // A part of the newest snapshot is lost: the restore cannot be whole, so nothing may be backed up over it.
+    let newest = site.snapshots().pop().unwrap();
+    let objects = site.remote.objects();
+    let part = objects.iter().find(|path| path.contains(&newest) && path.ends_with(".00000")).unwrap();
+    let lost = site.remote.root().join(part);
+    let kept = fs::read(&lost).unwrap();
+    fs::write(&lost, vec![0; kept.len()]).unwrap();
+    site.backstay(["restore", "notes", "--confirm=site"]).ends(3);
+    site.run("notes").ends(1).says(["did not finish"]);
+    site.backstay(["status"]).says(["did not finish", "backstay restore notes --forget"]);
+    fs::write(&lost, kept).unwrap();
+    site.backstay(["restore", "notes", "--confirm=site"]).ok();
+    site.run("notes").ok();
+}
+
+#[test]
+fn a_drill_is_remembered_in_the_status() {
+    let site = notes();
+    store(&site, "once");
+    site.backstay(["verify", "notes", "--level", "drill"]).ok();
+    site.run("notes").ok();
+    let status = site.backstay(["status", "notes", "-o", "json"]).ok();
+    let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
+    let conditions = status["policies"][0]["status"]["conditions"].as_array().unwrap();
+    let tested = conditions.iter().find(|condition| condition["type"] == "RestoreTested").unwrap();
+    assert_eq!(tested["status"], "True", "{tested}");
+}

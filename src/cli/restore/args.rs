@@ -5,15 +5,20 @@ use crate::{
     domain::{
         location::SecretSource,
         names::{PolicyName, SourceName},
-        policy::{MongoConnection, MongoUri, NamespacePattern},
+        policy::{MongoConnection, MongoUri, NamespacePattern, Policy, VolumePlace},
     },
+    orchestrators::local::lookup::Host,
     storage::catalog::AsOf,
     task::restore::{
         files::metadata::{MetadataOptions, Ownership},
         request::{MongodbTarget, RestoreRequest, VolumeTarget},
     },
 };
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// Bring a snapshot back: into directories, a database, or both
 #[derive(Debug, clap::Args)]
@@ -21,9 +26,11 @@ use std::{collections::BTreeMap, path::PathBuf};
   backstay restore --from box:WT/production --volume homes=/mnt/homes --dry-run
   backstay restore --from box:WT/production --mongodb mongodb://localhost/?replicaSet=rs1 --rename girder=girder_test
   backstay restore --from box:WT/production --as-of 2026-11-25T02:00:00Z --volume homes=/tmp/back --path alice/notes
-  backstay restore nightly --from box:WT/production --volume homes=/mnt/homes --confirm=production")]
+  backstay restore nightly --as-of yesterday --dry-run
+  backstay restore nightly --confirm=production")]
 pub struct Args {
-    /// Only snapshots of this policy; without --from, one of this host's
+    /// Only snapshots of this policy. One of this host's, without --from: restored to where it came from, when no
+    /// target is named
     pub policy: Option<PolicyName>,
     #[command(flatten)]
     pub backups: BackupsArgs,
@@ -81,6 +88,9 @@ pub struct Args {
     /// Show the plan and change nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Forget a restore that ended badly: the policy's sources are good as they are
+    #[arg(long, value_name = "RESTORE")]
+    pub forget: Option<String>,
     /// Yes, replace what is there: the instance's name once more
     #[arg(long, value_name = "INSTANCE", require_equals = true)]
     pub confirm: Option<String>,
@@ -109,13 +119,29 @@ fn ids(text: &str) -> Result<(u32, u32), String> {
 }
 
 impl Args {
-    /// What is asked for.
+    /// The policy of this host whose backups are restored, if one is named and no place is.
+    ///
+    /// # Errors
+    /// There is no such policy, or it is wrong.
+    pub fn own_policy(&self, host: Option<&Host>) -> Result<Option<Arc<Policy>>, Problem> {
+        match (host, &self.policy) {
+            (Some(host), Some(name)) if !self.backups.names_place() => {
+                Ok(Some(Arc::clone(host.find(name.as_str())?.valid()?)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// What is asked for; without a target, everything back to where `own` has it.
     ///
     /// # Errors
     /// Flags that cannot be meant together.
-    pub fn request(&self) -> Result<RestoreRequest, Problem> {
-        let volumes = self.volumes.iter().map(|pair| self.volume(pair)).collect::<Result<Vec<_>, _>>()?;
-        let mongodb = self.mongodb()?;
+    pub fn request(&self, own: Option<&Policy>) -> Result<RestoreRequest, Problem> {
+        let mut volumes = self.volumes.iter().map(|pair| self.volume(pair)).collect::<Result<Vec<_>, _>>()?;
+        let mut mongodb = self.mongodb()?;
+        if let Some(own) = own.filter(|_| volumes.is_empty() && mongodb.is_none()) {
+            (volumes, mongodb) = self.in_place(own)?;
+        }
         if volumes.is_empty() && mongodb.is_none() {
             return Err(Problem::Usage(
                 "say what to restore and where: --volume NAME=DIRECTORY, --mongodb URI, or both".to_owned(),
@@ -148,10 +174,37 @@ impl Args {
         }
     }
 
+    /// The policy's own sources as targets; a path chooses files, and a namespace collections.
+    fn in_place(&self, own: &Policy) -> Result<(Vec<VolumeTarget>, Option<MongodbTarget>), Problem> {
+        let (only_files, only_database) = (!self.paths.is_empty(), self.wants_database());
+        let mut volumes = Vec::new();
+        for volume in own.volumes.iter().filter(|_| !only_database || only_files) {
+            let VolumePlace::HostPath(directory) = &volume.place else { continue };
+            volumes.push(self.volume_at(volume.name.clone(), directory)?);
+        }
+        let source = own.mongodb.as_ref().filter(|_| !only_files || only_database);
+        let mongodb = source.map(|source| {
+            let mut connection = source.connection.clone();
+            if self.mongodb_username.is_some() {
+                connection.username.clone_from(&self.mongodb_username);
+                connection.password = self.mongodb_password_file.clone().map(SecretSource::File);
+            }
+            self.database(connection)
+        });
+        Ok((volumes, mongodb))
+    }
+
+    fn wants_database(&self) -> bool {
+        !self.namespaces.is_empty() || !self.renames.is_empty() || self.users
+    }
+
     fn volume(&self, (name, directory): &(String, String)) -> Result<VolumeTarget, Problem> {
-        let name: SourceName = name.parse()?;
+        self.volume_at(name.parse()?, Path::new(directory))
+    }
+
+    fn volume_at(&self, name: SourceName, directory: &Path) -> Result<VolumeTarget, Problem> {
         let directory = std::path::absolute(directory)
-            .map_err(|e| Problem::Usage(format!("--volume {name}={directory}: {e}")))?;
+            .map_err(|e| Problem::Usage(format!("--volume {name}={}: {e}", directory.display())))?;
         Ok(VolumeTarget {
             name,
             directory,
@@ -198,8 +251,12 @@ impl Args {
             tls_ca: None,
             tls_certificate: None,
         };
+        Ok(Some(self.database(connection)))
+    }
+
+    fn database(&self, connection: MongoConnection) -> MongodbTarget {
         let (include, rename) = (self.namespaces.clone(), self.renames.clone());
-        Ok(Some(MongodbTarget { connection, include, rename, users: self.users }))
+        MongodbTarget { connection, include, rename, users: self.users }
     }
 }
 

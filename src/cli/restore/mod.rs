@@ -1,6 +1,7 @@
 //! `backstay restore`: flags → request → plan → confirmation → restore → what came of it.
 
 mod args;
+mod claim;
 mod screen;
 
 pub use args::Args;
@@ -12,6 +13,7 @@ use crate::{
         problem::Problem,
         progress::Watch,
         runtime::block_on,
+        time,
     },
     domain::verdict::{Failure, Verdict},
     storage::rclone::Mode,
@@ -21,6 +23,7 @@ use crate::{
         restore::{Restore, RestoreReport, plan::RestorePlan},
     },
 };
+use claim::Claims;
 use std::sync::Arc;
 
 /// Memory for buffers, bytes.
@@ -31,7 +34,12 @@ const MEMORY: u64 = 128 << 20;
 /// # Errors
 /// A command line that cannot be meant, a target that would have to be confirmed, whatever keeps it from being done.
 pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
-    let request = args.request()?;
+    if let Some(id) = &args.forget {
+        return forget(args, id);
+    }
+    let host = args.backups.host()?;
+    let own = args.own_policy(host.as_ref())?;
+    let request = args.request(own.as_deref())?;
     let backups = args.backups.find(args.policy.as_ref())?;
     let place = &backups.place;
     args.check_confirmation(place)?;
@@ -58,11 +66,26 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
             let failure = Failure::new(Verdict::Guard, "TargetNotEmpty", reasons.join("; "));
             return Err(failure.fix(screen::command(Some(place.instance()))).into());
         }
+        let claims = Claims::of(host.as_ref(), &restore.request, time::now()).await?;
         let watch = Watch::start(Arc::clone(&restore.meter), quiet);
-        let report = restore.execute(&plan).await?;
+        let result = restore.execute(&plan).await;
         drop(watch);
-        finish(out, args, &report)
+        let ended = claims.end(&result);
+        let exit = finish(out, args, &result?)?;
+        ended.map(|()| exit).map_err(Problem::from)
     })
+}
+
+/// The sources are good as they are, says the person: runs need not wait any longer.
+fn forget(args: &Args, id: &str) -> Result<Exit, Problem> {
+    let needed = || Problem::Usage("--forget goes with a policy's name".to_owned());
+    let (host, name) = (args.backups.host()?, args.policy.as_ref().ok_or_else(needed)?);
+    let host =
+        host.ok_or_else(|| Problem::Usage("--forget needs the controller's state: --state DIR".to_owned()))?;
+    let policy = host.find(name.as_str())?.id;
+    host.state()?.forget_restore(&policy, id)?;
+    output::note(format!("restore {id} is forgotten: runs of {policy} go on"));
+    Ok(Exit::Ok)
 }
 
 fn show(
