@@ -1,7 +1,18 @@
 //! The clock, and times as people read them.
 
-use jiff::Timestamp;
+use crate::{domain::error::Invalid, storage::catalog::AsOf};
+use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
 use std::time::Duration;
+
+/// Which snapshot: as [`AsOf`] reads it, and `yesterday`: the newest at the end of that day, UTC.
+pub fn as_of(text: &str) -> Result<AsOf, Invalid> {
+    if text != "yesterday" {
+        return text.parse();
+    }
+    let today = now().to_zoned(TimeZone::UTC).date();
+    // The day before a clock's today exists.
+    today.saturating_sub(1.day()).to_string().parse()
+}
 
 /// Now.
 #[expect(clippy::disallowed_methods, reason = "the command line is an edge: what a person asks is asked now")]

@@ -40,8 +40,8 @@ pub struct Args {
     policy: Option<PolicyName>,
     #[command(flatten)]
     backups: BackupsArgs,
-    /// Which snapshot: latest, the newest not after a time, or a name
-    #[arg(long, value_name = "WHEN", default_value = "latest")]
+    /// Which snapshot: latest, the newest not after a time or by the end of a day (UTC), or a name
+    #[arg(long, value_name = "WHEN", default_value = "latest", value_parser = time::as_of)]
     as_of: AsOf,
     /// How deep to look
     #[arg(long, value_enum, default_value_t = Depth::Open)]

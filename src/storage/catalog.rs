@@ -69,12 +69,19 @@ impl std::str::FromStr for AsOf {
             return Ok(Self::Name(name));
         }
         let time = text.parse::<Timestamp>().ok().or_else(|| Some(text.parse::<Slot>().ok()?.time()));
-        time.map(Self::Time).ok_or_else(|| {
+        time.or_else(|| end_of_day(text)).map(Self::Time).ok_or_else(|| {
             Invalid::new(format!(
-                "{text:?} is no snapshot: write latest, a time such as 2026-11-25T02:00:00Z, or a name such as nightly-20261125T020000Z"
+                "{text:?} is no snapshot: write latest, yesterday, a day such as 2026-11-25, a time such as 2026-11-25T02:00:00Z, or a name such as nightly-20261125T020000Z"
             ))
         })
     }
+}
+
+/// The last second, UTC, of a day such as 2026-11-25.
+fn end_of_day(text: &str) -> Option<Timestamp> {
+    let day: jiff::civil::Date =
+        text.parse().ok().filter(|day: &jiff::civil::Date| day.to_string() == text)?;
+    Some(day.at(23, 59, 59, 0).to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
 }
 
 /// What a snapshot's directory holds instead of, or as, a manifest.

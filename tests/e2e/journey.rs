@@ -97,9 +97,11 @@ fn a_restore_chooses_its_snapshot_by_time_or_name_and_its_files_by_path() {
     assert_eq!(back(&site, &["--as-of", &first]), "one");
     assert_eq!(back(&site, &["--as-of", &time_of(&first)]), "one");
     assert_eq!(back(&site, &["--as-of", &time_of(&second)]), "two");
+    assert_eq!(back(&site, &["--as-of", &time_of(&second)[..10]]), "two");
 
     let nowhere = format!("notes={}", site.join("nowhere").display());
     site.restore(["--volume", &nowhere, "--as-of", "2020-01-01T00:00:00Z"]).ends(1).says(["2020"]);
+    site.restore(["--volume", &nowhere, "--as-of", "yesterday"]).ends(1).says(["T23:59:59Z"]);
     site.restore(["--volume", &nowhere, "--as-of", "notes-20200101T000000Z"])
         .ends(1)
         .says(["notes-20200101T000000Z"]);

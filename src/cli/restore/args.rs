@@ -1,7 +1,7 @@
 //! The flags of `backstay restore`.
 
 use crate::{
-    cli::{backups::BackupsArgs, output::OutputArgs, place::Place, problem::Problem},
+    cli::{backups::BackupsArgs, output::OutputArgs, place::Place, problem::Problem, time},
     domain::{
         location::SecretSource,
         names::{PolicyName, SourceName},
@@ -34,8 +34,8 @@ pub struct Args {
     pub policy: Option<PolicyName>,
     #[command(flatten)]
     pub backups: BackupsArgs,
-    /// Which snapshot: latest, the newest not after a time, or a name
-    #[arg(long, value_name = "WHEN", default_value = "latest")]
+    /// Which snapshot: latest, the newest not after a time or by the end of a day (UTC), or a name
+    #[arg(long, value_name = "WHEN", default_value = "latest", value_parser = time::as_of)]
     as_of: AsOf,
     /// Also from a snapshot that lacks something
     #[arg(long)]
