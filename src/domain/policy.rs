@@ -268,7 +268,7 @@ pub struct TaskSettings {
     pub pending: Duration,
     /// Attempts after the first, 0 to 10.
     pub retries: u8,
-    /// Memory for buffers, MiB: requested limit, or the default of 128.
+    /// Memory of a task beside rclone and mongodump, MiB: the limit asked for, or 128.
     pub memory_mib: u32,
 }
 

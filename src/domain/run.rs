@@ -94,7 +94,7 @@ pub struct TaskLimits {
     pub pending_seconds: u64,
     /// Attempts of a step after the first.
     pub retries: u8,
-    /// Memory for buffers, MiB.
+    /// Memory of the task beside its children, MiB.
     pub memory_mib: u32,
 }
 

@@ -34,7 +34,7 @@ pub struct TaskSpec {
     pub take_over: bool,
     /// After this moment the task ends itself: nobody is waiting for it.
     pub not_after: Timestamp,
-    /// Memory for buffers, MiB, at least 64.
+    /// Memory of the task beside its children, MiB, at least 64.
     pub memory_mib: u32,
     /// What to do.
     pub work: Work,

@@ -28,6 +28,9 @@ use std::sync::Arc;
 
 const MIB: u64 = 1024 * 1024;
 
+/// What the program takes beside its buffers (measured: 9 MiB with 70,000 files), MiB.
+const OWN_MIB: u32 = 16;
+
 /// Stores the sources of `work` and finishes the run when the work says so.
 pub async fn backup(spec: &TaskSpec, work: &BackupWork, world: &dyn World, meter: &Arc<Meter>) -> TaskReport {
     let mut report = report::empty();
@@ -85,7 +88,7 @@ fn context(
         snapshot: snapshot.clone(),
         attempt: AttemptId::new(world.now(), (random & 0x7fff) as u16),
         part_bytes: u64::from(spec.destination.part_size_mib) * MIB,
-        memory_bytes: u64::from(spec.memory_mib) * MIB,
+        memory_bytes: u64::from(spec.memory_mib.saturating_sub(OWN_MIB)) * MIB,
         transfers: usize::from(spec.destination.transfers),
         meter: Arc::clone(meter),
     })
