@@ -11,6 +11,7 @@ use crate::{
         problem::Problem,
         runtime::block_on,
         table::{Table, printable},
+        time,
     },
     domain::{
         names::{PolicyName, SourceName},
@@ -41,7 +42,8 @@ use std::sync::Arc;
   backstay ls latest homes/ada -R --from box:WT/production        # and everything below it
   backstay ls latest mongodb/girder --from box:WT/production      # collections of a database")]
 pub struct Args {
-    /// latest, a time (the newest not after it), or a name
+    /// latest, a time or day (the newest not after it), or a name
+    #[arg(value_parser = time::as_of)]
     snapshot: AsOf,
     /// SOURCE, SOURCE/PATH, or mongodb/DATABASE
     path: Option<String>,

@@ -27,8 +27,8 @@ use crate::{
   backstay show nightly-20261125T020000Z --from box:WT/production
   backstay show 2026-11-20T00:00:00Z --policy nightly --from box:WT/production -o json")]
 pub struct Args {
-    /// latest, a time (the newest not after it), or a name
-    #[arg(default_value = "latest")]
+    /// latest, a time or day (the newest not after it), or a name
+    #[arg(default_value = "latest", value_parser = time::as_of)]
     snapshot: AsOf,
     /// Among the snapshots of this policy; without --from, one of this host's
     #[arg(long)]

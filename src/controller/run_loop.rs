@@ -17,8 +17,10 @@ use crate::{
         observed::{Caps, Declared, Observed},
     },
 };
+use futures_util::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -180,7 +182,7 @@ impl Controller {
             Ok(Done::Observed(id, Err(error))) => self.failed(&id, &error),
             Ok(Done::Acted(id, decision, Ok(()))) => self.acted(&id, &decision),
             Ok(Done::Acted(id, _, Err(error))) => self.failed(&id, &error),
-            // A fault of ours: the policy stays busy, and everything else goes on.
+            // Calls catch their own panics.
             Err(panic) => error!(%panic, "a pass broke off; this is a bug of backstay"),
         }
     }
@@ -221,7 +223,9 @@ impl Controller {
         observed.refusal.clone_from(&entry.refusal);
         let declared = entry.declared.clone();
         let load = self.queue.load(id, self.settings.caps);
-        let decision = decide(&declared, &observed, &load, now);
+        // A fault of ours in one policy's decision must not stop the others.
+        let decided = catch_unwind(AssertUnwindSafe(|| decide(&declared, &observed, &load, now)));
+        let Ok(decision) = decided else { return self.failed(id, &broke_off()) };
         self.queue.note(id, &decision, self.settings.caps, now);
         if decision.is_idle() {
             return self.acted(id, &decision);
@@ -309,11 +313,109 @@ fn created(created: Created) -> Result<(), PortError> {
     }
 }
 
-/// A call that outlives its deadline may have had its effect.
+/// A panic's message is on stderr already.
+fn broke_off() -> PortError {
+    PortError::Unavailable(
+        "Backstay itself broke off: a bug; the log has the details, please report them".to_owned(),
+    )
+}
+
+/// A call that outlives its deadline may have had its effect. One that panics ends only itself.
 async fn within<T>(
     deadline: Duration,
     call: impl Future<Output = Result<T, PortError>>,
 ) -> Result<T, PortError> {
     let late = |_| PortError::MaybeDone(format!("no answer within {} s", deadline.as_secs()));
+    let call =
+        AssertUnwindSafe(call).catch_unwind().map(|caught| caught.unwrap_or_else(|_| Err(broke_off())));
     tokio::time::timeout(deadline, call).await.map_err(late)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{domain::error::Invalid, plan::observed::Spec};
+    use async_trait::async_trait;
+    use std::sync::Mutex;
+    use tokio::sync::Notify;
+
+    /// Two policies; observing the first panics. Remembers who was observed, and who got a status.
+    #[derive(Default)]
+    struct Port {
+        seen: Mutex<Vec<(String, &'static str)>>,
+        done: Arc<Notify>,
+    }
+
+    impl Port {
+        fn note(&self, policy: &PolicyId, what: &'static str) {
+            let mut seen = self.seen.lock().unwrap();
+            seen.push((policy.to_string(), what));
+            let count =
+                |wanted: (&str, &str)| seen.iter().filter(|(p, w)| (p.as_str(), *w) == wanted).count();
+            if count(("broken", "observed")) >= 3 && count(("fine", "recorded")) >= 1 {
+                self.done.notify_one();
+            }
+        }
+    }
+
+    #[async_trait]
+    impl Orchestrator for Port {
+        fn wakes(&self) -> mpsc::Receiver<Wake> {
+            mpsc::channel(1).1
+        }
+
+        async fn list(&self) -> Result<Vec<Declared>, PortError> {
+            let declared = |name: &str| Declared {
+                id: name.parse().unwrap(),
+                generation: 1,
+                created_at: None,
+                spec: Spec::Wrong(Invalid::new("wrong")),
+            };
+            Ok(["broken", "fine"].map(declared).into())
+        }
+
+        async fn observe(&self, policy: &PolicyId) -> Result<Observed, PortError> {
+            self.note(policy, "observed");
+            assert_ne!(policy.to_string(), "broken", "a planted bug");
+            Ok(Observed::default())
+        }
+
+        async fn create(&self, _: &PolicyId, _: Create<'_>) -> Result<Created, PortError> {
+            Ok(Created::Fresh)
+        }
+
+        async fn record(&self, policy: &PolicyId, _: Record<'_>) -> Result<(), PortError> {
+            self.note(policy, "recorded");
+            Ok(())
+        }
+
+        async fn delete(&self, _: &PolicyId, _: Delete<'_>) -> Result<(), PortError> {
+            Ok(())
+        }
+    }
+
+    /// Starts at 1970 and jumps to whatever is waited for.
+    struct Jumping(Mutex<Timestamp>);
+
+    #[async_trait]
+    impl Clock for Jumping {
+        fn now(&self) -> Timestamp {
+            *self.0.lock().unwrap()
+        }
+
+        async fn sleep_until(&self, until: Timestamp) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let mut now = self.0.lock().unwrap();
+            *now = until.max(*now);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_one_policys_pass_is_tried_again_and_stops_no_other() {
+        let port = Arc::new(Port::default());
+        let done = Arc::clone(&port.done);
+        let clock = Arc::new(Jumping(Mutex::new(Timestamp::UNIX_EPOCH)));
+        let shutdown = async move { done.notified().await };
+        run(port, clock, Settings::default(), Arc::default(), shutdown).await;
+    }
 }

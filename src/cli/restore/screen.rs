@@ -160,18 +160,18 @@ fn mark(good: bool, color: bool) -> String {
 
 fn files(text: &mut String, name: &str, report: &FilesReport, color: bool) {
     let counts = [
-        (report.files, "files"),
-        (report.unchanged, "unchanged"),
-        (report.directories, "directories"),
-        (report.hard_links, "hard links"),
-        (report.symlinks, "symlinks"),
-        (report.special, "special files"),
-        (report.deleted, "deleted"),
+        (report.files, "file", "files"),
+        (report.unchanged, "unchanged", "unchanged"),
+        (report.directories, "directory", "directories"),
+        (report.hard_links, "hard link", "hard links"),
+        (report.symlinks, "symlink", "symlinks"),
+        (report.special, "special file", "special files"),
+        (report.deleted, "deleted", "deleted"),
     ];
     let shown: Vec<_> = counts
         .iter()
-        .filter(|(count, what)| *count > 0 || *what == "files")
-        .map(|(count, what)| format!("{} {what}", thousands(*count)))
+        .filter(|(count, _, what)| *count > 0 || *what == "files")
+        .map(|(count, one, many)| format!("{} {}", thousands(*count), if *count == 1 { one } else { many }))
         .collect();
     line(
         text,
