@@ -58,7 +58,7 @@ fn a_newcomer_gets_from_init_to_a_look_into_a_snapshot() {
     from(&["ls", "latest", "homes/bob"]).ends(1).says(["has no \"bob\""]);
     from(&["ls", "latest", "mongodb"]).ends(1).says(["it has homes"]);
     from(&["show", "nightly-20200101T000000Z"]).ends(1).says(["there is only"]);
-    from(&["show", "tomorrow"]).ends(2).says(["write latest, a time"]);
+    from(&["show", "tomorrow"]).ends(2).says(["write latest, yesterday"]);
 }
 
 #[test]
