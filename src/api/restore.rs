@@ -85,7 +85,10 @@ pub struct RestoreMongodbSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200))]
     pub rename: Vec<RenameSpec>,
-    /// Replace collections that exist. Default: false.
+    /// Restore users and roles, too. Default: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub users: Option<bool>,
+    /// Replace collections that exist, once the restore is confirmed. Default: false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replace: Option<bool>,
 }

@@ -6,7 +6,11 @@ use crate::{
         problem::Problem,
         site::SiteArgs,
     },
-    domain::{names::PolicyName, policy::Policy},
+    domain::{
+        location::Location,
+        names::{InstanceName, PolicyName},
+        policy::Policy,
+    },
     orchestrators::local::lookup::Host,
     storage::rclone::{Mode, Rclone, RcloneOptions},
     task::real::store_options,
@@ -90,7 +94,15 @@ impl Backups {
     /// # Errors
     /// A configuration that is no file here.
     pub fn of(policy: &Policy) -> Result<Self, Problem> {
-        let options = store_options(&policy.destination, &policy.instance, Mode::Read)?;
+        Self::at(&policy.destination, &policy.instance)
+    }
+
+    /// Those of an instance at a place.
+    ///
+    /// # Errors
+    /// A configuration that is no file here.
+    pub fn at(location: &Location, instance: &InstanceName) -> Result<Self, Problem> {
+        let options = store_options(location, instance, Mode::Read)?;
         Ok(Self { place: Place { remote: options.remote.clone(), path: options.path.clone() }, options })
     }
 

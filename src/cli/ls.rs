@@ -17,10 +17,11 @@ use crate::{
         names::{PolicyName, SourceName},
         policy::NamespacePattern,
         size::human,
+        snapshot::AsOf,
     },
     storage::{
         archive::listing,
-        catalog::{AsOf, Catalog},
+        catalog::Catalog,
         index::{
             reader::IndexReader,
             record::{EntryKind, Record},

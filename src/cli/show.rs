@@ -12,9 +12,9 @@ use crate::{
         table::Table,
         time,
     },
-    domain::{names::PolicyName, size::human},
+    domain::{names::PolicyName, size::human, snapshot::AsOf},
     storage::{
-        catalog::{AsOf, Catalog},
+        catalog::Catalog,
         manifest::{Manifest, SourceRecord},
         rclone::Mode,
     },

@@ -1,17 +1,12 @@
 //! The clock, and times as people read them.
 
-use crate::{domain::error::Invalid, storage::catalog::AsOf};
-use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
+use crate::domain::{error::Invalid, snapshot::AsOf};
+use jiff::Timestamp;
 use std::time::Duration;
 
-/// Which snapshot: as [`AsOf`] reads it, and `yesterday`: the newest at the end of that day, UTC.
+/// Which snapshot, as [`AsOf::parse`] reads it now.
 pub fn as_of(text: &str) -> Result<AsOf, Invalid> {
-    if text != "yesterday" {
-        return text.parse();
-    }
-    let today = now().to_zoned(TimeZone::UTC).date();
-    // The day before a clock's today exists.
-    today.saturating_sub(1.day()).to_string().parse()
+    AsOf::parse(text, now())
 }
 
 /// Now.

@@ -1,7 +1,7 @@
 //! `backstay validate`: what is wrong with documents, before anything runs.
 
 use crate::{
-    api::{document, document::Defaults, restore::RestoreSpec, schema::Kind, yaml::Located},
+    api::{document, schema::Kind, yaml::Located},
     cli::{
         documents::{self, Source},
         exit::Exit,
@@ -9,6 +9,7 @@ use crate::{
         output::{Format, Output, OutputArgs},
         problem::Problem,
         style::Style,
+        time,
     },
     plan::validate::{self, Facts, Loaded},
 };
@@ -78,8 +79,8 @@ fn check(sources: &[Source], facts: &Facts) -> Vec<Finding> {
                 for document in documents {
                     match document {
                         Ok(document) if document.kind == Kind::Restore => {
-                            let errors =
-                                document.spec::<RestoreSpec>(&Defaults::default()).err().unwrap_or_default();
+                            let restore = validate::restore(&document, facts.orchestrator, time::now());
+                            let errors = restore.err().unwrap_or_default();
                             findings.push(finding(&source.name, Some(document.name), errors));
                         }
                         document => all.push((&source.name, validate::loaded(document, facts))),

@@ -12,12 +12,8 @@ use crate::{
         table::printable,
         time,
     },
-    domain::{names::PolicyName, policy::Policy, size::human},
-    storage::{
-        catalog::{AsOf, Catalog},
-        rclone::Mode,
-        store::ObjectStore,
-    },
+    domain::{names::PolicyName, policy::Policy, size::human, snapshot::AsOf},
+    storage::{catalog::Catalog, rclone::Mode, store::ObjectStore},
     task::{
         context::Meter,
         mongodb::tool::Tools,

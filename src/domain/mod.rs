@@ -5,6 +5,7 @@ pub mod identity;
 pub mod location;
 pub mod names;
 pub mod policy;
+pub mod restore;
 pub mod retention;
 pub mod run;
 pub mod schedule;

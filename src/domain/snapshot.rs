@@ -1,7 +1,10 @@
-//! What is known of one committed backup: the summary that status, lists and reports carry.
+//! What is known of one committed backup: the summary that status, lists and reports carry; and how people name it.
 
-use crate::domain::names::{InstanceName, SnapshotName, SourceName};
-use jiff::Timestamp;
+use crate::domain::{
+    error::Invalid,
+    names::{InstanceName, Slot, SnapshotName, SourceName},
+};
+use jiff::{Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 /// How well the parts of a source agree with each other in time.
@@ -92,5 +95,66 @@ impl SnapshotSummary {
     /// The weakest consistency of its sources.
     pub fn consistency(&self) -> Option<Consistency> {
         self.sources.iter().map(|s| s.consistency).max()
+    }
+}
+
+/// Which snapshot is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AsOf {
+    /// The newest complete one.
+    Latest,
+    /// The newest complete one whose slot is not later.
+    Time(Timestamp),
+    /// This one.
+    Name(SnapshotName),
+}
+
+impl AsOf {
+    /// As a person writes it at `now`: `latest`, `yesterday`, a day, a time or a name. A day means its end, UTC.
+    ///
+    /// # Errors
+    /// It is none of them.
+    pub fn parse(text: &str, now: Timestamp) -> Result<Self, Invalid> {
+        if text == "latest" {
+            return Ok(Self::Latest);
+        }
+        if let Ok(name) = text.parse() {
+            return Ok(Self::Name(name));
+        }
+        let day = match text {
+            "yesterday" => Some(now.to_zoned(TimeZone::UTC).date().saturating_sub(1.day())),
+            text => text.parse().ok().filter(|day: &Date| day.to_string() == text),
+        };
+        let time = text.parse::<Timestamp>().ok().or_else(|| Some(text.parse::<Slot>().ok()?.time()));
+        time.or_else(|| end_of(day?)).map(Self::Time).ok_or_else(|| {
+            Invalid::new(format!(
+                "{text:?} is no snapshot: write latest, yesterday, a day such as 2026-11-25, a time such as 2026-11-25T02:00:00Z, or a name such as nightly-20261125T020000Z"
+            ))
+        })
+    }
+}
+
+/// A day's last second, UTC.
+fn end_of(day: Date) -> Option<Timestamp> {
+    Some(day.at(23, 59, 59, 0).to_zoned(TimeZone::UTC).ok()?.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_name_a_snapshot_by_its_time_too() {
+        let now: Timestamp = "2026-11-25T10:00:00Z".parse().unwrap();
+        let time = |text: &str| Ok(AsOf::Time(text.parse().unwrap()));
+        assert_eq!(AsOf::parse("latest", now), Ok(AsOf::Latest));
+        assert_eq!(AsOf::parse("yesterday", now), time("2026-11-24T23:59:59Z"));
+        assert_eq!(AsOf::parse("2026-11-20", now), time("2026-11-20T23:59:59Z"));
+        assert_eq!(AsOf::parse("2026-11-20T02:00:00Z", now), time("2026-11-20T02:00:00Z"));
+        assert_eq!(AsOf::parse("20261120T020000Z", now), time("2026-11-20T02:00:00Z"));
+        assert!(matches!(AsOf::parse("nightly-20261120T020000Z", now), Ok(AsOf::Name(_))));
+        for bad in ["", "tomorrow", "2026-13-01", "20261120"] {
+            assert!(AsOf::parse(bad, now).is_err(), "{bad}");
+        }
     }
 }

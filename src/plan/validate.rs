@@ -6,10 +6,12 @@
 //!
 //! What this version cannot do is refused, never ignored.
 
+mod connection;
 mod destination;
 mod errors;
 mod mongo_uri;
 mod orchestrator;
+mod restore;
 mod settings;
 mod sources;
 mod unsupported;
@@ -33,6 +35,7 @@ use settings::seconds;
 use std::collections::BTreeMap;
 
 pub use orchestrator::Orchestrator;
+pub use restore::restore;
 
 /// What is known before a policy is read.
 #[derive(Debug, Clone)]

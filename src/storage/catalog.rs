@@ -4,9 +4,8 @@
 
 use crate::{
     domain::{
-        error::Invalid,
-        names::{PolicyName, Slot, SnapshotName},
-        snapshot::SnapshotSummary,
+        names::{PolicyName, SnapshotName},
+        snapshot::{AsOf, SnapshotSummary},
         verdict::Failure,
     },
     storage::{
@@ -17,7 +16,6 @@ use crate::{
     },
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use jiff::Timestamp;
 
 /// Requests at once.
 const AT_ONCE: usize = 8;
@@ -46,42 +44,6 @@ pub struct Damaged {
     pub path: String,
     /// What is wrong with it.
     pub error: DocumentError,
-}
-
-/// Which snapshot is meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AsOf {
-    /// The newest complete one.
-    Latest,
-    /// The newest complete one whose slot is not later.
-    Time(Timestamp),
-    /// This one.
-    Name(SnapshotName),
-}
-
-impl std::str::FromStr for AsOf {
-    type Err = Invalid;
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        if text == "latest" {
-            return Ok(Self::Latest);
-        }
-        if let Ok(name) = text.parse() {
-            return Ok(Self::Name(name));
-        }
-        let time = text.parse::<Timestamp>().ok().or_else(|| Some(text.parse::<Slot>().ok()?.time()));
-        time.or_else(|| end_of_day(text)).map(Self::Time).ok_or_else(|| {
-            Invalid::new(format!(
-                "{text:?} is no snapshot: write latest, yesterday, a day such as 2026-11-25, a time such as 2026-11-25T02:00:00Z, or a name such as nightly-20261125T020000Z"
-            ))
-        })
-    }
-}
-
-/// The last second, UTC, of a day such as 2026-11-25.
-fn end_of_day(text: &str) -> Option<Timestamp> {
-    let day: jiff::civil::Date =
-        text.parse().ok().filter(|day: &jiff::civil::Date| day.to_string() == text)?;
-    Some(day.at(23, 59, 59, 0).to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
 }
 
 /// What a snapshot's directory holds instead of, or as, a manifest.

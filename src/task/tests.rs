@@ -7,10 +7,13 @@ use super::{
     world::{Access, World},
 };
 use crate::{
-    domain::verdict::{Failure, Verdict},
+    domain::{
+        snapshot::AsOf,
+        verdict::{Failure, Verdict},
+    },
     plan::task_spec::{BackupWork, TaskReport, TaskSpec, Work},
     storage::{
-        catalog::{AsOf, Catalog},
+        catalog::Catalog,
         layout,
         memory::{Effect, Fault, MemoryStore, Operation},
         store::{ObjectStore, StoreError},

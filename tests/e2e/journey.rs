@@ -2,8 +2,8 @@
 
 use crate::{
     data,
-    site::Site,
-    support::{Scratch, mongo::Mongo, tree},
+    site::{INSTANCE, PATH, Site},
+    support::{Scratch, mongo::Mongo, remote, tree},
 };
 use std::{fs, path::Path};
 
@@ -220,4 +220,52 @@ fn a_drill_is_remembered_in_the_status() {
     let conditions = status["policies"][0]["status"]["conditions"].as_array().unwrap();
     let tested = conditions.iter().find(|condition| condition["type"] == "RestoreTested").unwrap();
     assert_eq!(tested["status"], "True", "{tested}");
+}
+
+#[test]
+fn a_document_asks_for_a_restore_too() {
+    let mut site = Site::new();
+    let notes = site.folder("notes");
+    let body = format!("  volumes: [{{name: notes, hostPath: {}}}]\n", notes.display());
+    site.policy("notes", &body);
+    site.start_controller();
+    store(&site, "first");
+
+    let back = site.join("back");
+    let document = |spec: &str| {
+        let text = format!(
+            "apiVersion: backstay.dev/v1alpha1\nkind: Restore\nmetadata: {{name: r}}\nspec: {{{spec}}}\n"
+        );
+        site.file("restore.yaml", text);
+        site.backstay(["restore", "-f", "restore.yaml"])
+    };
+    // In full, with nothing but the document; then nothing to do with this host's policy, and into its place.
+    let place = format!(
+        "from: {{policy: notes, instance: {INSTANCE}, location: {{remote: {}, path: {PATH}, configFrom: {{file: {}}}}}}}",
+        remote::NAME,
+        site.remote.config().display()
+    );
+    let target = format!("{place}, volumes: [{{name: notes, hostPath: {}}}]", back.display());
+    document(&format!("{target}, dryRun: true")).ok().says(["without dryRun in the document"]);
+    assert!(!back.exists());
+    document(&target).ok();
+    assert_eq!(fs::read_to_string(back.join("current.txt")).unwrap(), "first");
+
+    fs::write(notes.join("current.txt"), "second").unwrap();
+    document("from: {policy: notes}").ends(1).says(["is not empty", "confirm: {policy: notes, notAfter: "]);
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a confirmation is good until a time that the real clock tells"
+    )]
+    let now = jiff::Timestamp::now();
+    let confirmed = |hours| {
+        let end = now + jiff::SignedDuration::from_hours(hours);
+        document(&format!("from: {{policy: notes}}, confirm: {{policy: notes, notAfter: '{end}'}}"))
+    };
+    confirmed(-1).ends(1).says(["restore.yaml:4: confirm.notAfter", "is over"]);
+    assert_eq!(fs::read_to_string(notes.join("current.txt")).unwrap(), "second");
+    confirmed(1).ok();
+    assert_eq!(fs::read_to_string(notes.join("current.txt")).unwrap(), "first");
+    site.backstay(["restore", "-f", "policies/notes.yaml"]).ends(1).says(["is no Restore"]);
+    site.backstay(["restore", "-f", "restore.yaml", "--path", "x"]).ends(2);
 }

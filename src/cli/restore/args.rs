@@ -6,9 +6,9 @@ use crate::{
         location::SecretSource,
         names::{PolicyName, SourceName},
         policy::{MongoConnection, MongoUri, NamespacePattern, Policy, VolumePlace},
+        snapshot::AsOf,
     },
     orchestrators::local::lookup::Host,
-    storage::catalog::AsOf,
     task::restore::{
         files::metadata::{MetadataOptions, Ownership},
         request::{MongodbTarget, RestoreRequest, VolumeTarget},
@@ -27,11 +27,24 @@ use std::{
   backstay restore --from box:WT/production --mongodb mongodb://localhost/?replicaSet=rs1 --rename girder=girder_test
   backstay restore --from box:WT/production --as-of 2026-11-25T02:00:00Z --volume homes=/tmp/back --path alice/notes
   backstay restore nightly --as-of yesterday --dry-run
-  backstay restore nightly --confirm=production")]
+  backstay restore nightly --confirm=production
+  backstay restore -f restore.yaml")]
 pub struct Args {
     /// Only snapshots of this policy. One of this host's, without --from: restored to where it came from, when no
     /// target is named
     pub policy: Option<PolicyName>,
+    /// A Restore document instead of flags: a file, or - for standard input
+    #[arg(
+        short = 'f',
+        long = "filename",
+        value_name = "FILE",
+        conflicts_with_all = [
+            "policy", "from", "as_of", "allow_partial", "volumes", "paths", "delete_extra", "mongodb",
+            "mongodb_uri_file", "mongodb_username", "mongodb_password_file", "namespaces", "renames", "users",
+            "forget", "confirm",
+        ],
+    )]
+    pub document: Option<PathBuf>,
     #[command(flatten)]
     pub backups: BackupsArgs,
     /// Which snapshot: latest, the newest not after a time or by the end of a day (UTC), or a name
@@ -210,12 +223,17 @@ impl Args {
             directory,
             include: self.paths.clone(),
             delete_extra: self.delete_extra,
-            metadata: MetadataOptions {
-                ownership: self.ownership(),
-                preserve_setuid: self.preserve_setuid,
-                devices: self.devices,
-            },
+            metadata: self.metadata(),
         })
+    }
+
+    /// How owners, setuid bits and devices come back.
+    pub fn metadata(&self) -> MetadataOptions {
+        MetadataOptions {
+            ownership: self.ownership(),
+            preserve_setuid: self.preserve_setuid,
+            devices: self.devices,
+        }
     }
 
     fn ownership(&self) -> Ownership {
@@ -256,7 +274,7 @@ impl Args {
 
     fn database(&self, connection: MongoConnection) -> MongodbTarget {
         let (include, rename) = (self.namespaces.clone(), self.renames.clone());
-        MongodbTarget { connection, include, rename, users: self.users }
+        MongodbTarget { connection, include, rename, users: self.users, replace: true }
     }
 }
 

@@ -1,13 +1,15 @@
-//! `backstay restore`: flags → request → plan → confirmation → restore → what came of it.
+//! `backstay restore`: flags or a document → request → plan → confirmation → restore → what came of it.
 
 mod args;
 mod claim;
+mod document;
 mod screen;
 
 pub use args::Args;
 
 use crate::{
     cli::{
+        backups::Backups,
         exit::Exit,
         output::{self, Format, Output},
         problem::Problem,
@@ -15,19 +17,36 @@ use crate::{
         runtime::block_on,
         time,
     },
-    domain::verdict::{Failure, Verdict},
+    domain::{
+        restore::RestoreSource,
+        verdict::{Failure, Verdict},
+    },
+    orchestrators::local::lookup::Host,
     storage::rclone::Mode,
     task::{
         context::Meter,
         mongodb::tool::Tools,
-        restore::{Restore, RestoreReport, plan::RestorePlan},
+        restore::{Restore, RestoreReport, plan::RestorePlan, request::RestoreRequest},
     },
 };
 use claim::Claims;
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 /// Memory for buffers, bytes.
 const MEMORY: u64 = 128 << 20;
+
+/// What is asked for, by flags or by a document.
+struct Asked {
+    /// This host's policies, where there are any.
+    host: Option<Host>,
+    backups: Backups,
+    request: RestoreRequest,
+    dry_run: bool,
+    /// What a person does to carry the plan out.
+    command: String,
+    /// And where something that exists is replaced.
+    confirmation: String,
+}
 
 /// Shows the plan, and carries it out unless that was all.
 ///
@@ -37,12 +56,11 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
     if let Some(id) = &args.forget {
         return forget(args, id);
     }
-    let host = args.backups.host()?;
-    let own = args.own_policy(host.as_ref())?;
-    let request = args.request(own.as_deref())?;
-    let backups = args.backups.find(args.policy.as_ref())?;
-    let place = &backups.place;
-    args.check_confirmation(place)?;
+    let Asked { host, backups, request, dry_run, command, confirmation } = match &args.document {
+        Some(path) => asked_by_document(args, path)?,
+        None => asked_by_flags(args)?,
+    };
+    let place = backups.place.to_string();
     block_on(async {
         let store = Arc::new(backups.open(Mode::Read).await?);
         let meter = Arc::new(Meter::default());
@@ -51,20 +69,15 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
         let restore = Restore { store, request, tools: Tools::default(), memory_bytes: MEMORY, meter };
         let plan = restore.plan().await?;
         drop(watch);
-        if args.dry_run {
-            return show(
-                out,
-                args,
-                &plan,
-                &screen::plan(&plan, &place.to_string(), out.color()),
-                Some(place.instance()),
-            );
+        if dry_run {
+            let confirm = !plan.needs_confirmation().is_empty();
+            return show(out, args, &plan, &place, if confirm { &confirmation } else { &command });
         }
         let reasons = plan.needs_confirmation();
-        if !reasons.is_empty() && args.confirm.is_none() && !screen::goes_on(&plan) {
-            output::note(screen::plan(&plan, &place.to_string(), output::color_on_stderr()));
+        if !reasons.is_empty() && !restore.request.confirmed && !screen::goes_on(&plan) {
+            output::note(screen::plan(&plan, &place, output::color_on_stderr()));
             let failure = Failure::new(Verdict::Guard, "TargetNotEmpty", reasons.join("; "));
-            return Err(failure.fix(screen::command(Some(place.instance()))).into());
+            return Err(failure.fix(confirmation).into());
         }
         let claims = Claims::of(host.as_ref(), &restore.request, time::now()).await?;
         let watch = Watch::start(Arc::clone(&restore.meter), quiet);
@@ -74,6 +87,30 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
         let exit = finish(out, args, &result?)?;
         ended.map(|()| exit).map_err(Problem::from)
     })
+}
+
+fn asked_by_flags(args: &Args) -> Result<Asked, Problem> {
+    let host = args.backups.host()?;
+    let own = args.own_policy(host.as_ref())?;
+    let request = args.request(own.as_deref())?;
+    let backups = args.backups.find(args.policy.as_ref())?;
+    args.check_confirmation(&backups.place)?;
+    let confirmation = screen::command(Some(backups.place.instance()));
+    Ok(Asked { host, backups, request, dry_run: args.dry_run, command: screen::command(None), confirmation })
+}
+
+fn asked_by_document(args: &Args, path: &Path) -> Result<Asked, Problem> {
+    let restore = document::read(path)?;
+    let host = args.backups.host()?;
+    let own = document::own_policy(&restore, host.as_ref())?;
+    let request = document::request(&restore, own.as_deref(), &args.metadata())?;
+    let backups = match (&restore.from, &own) {
+        (RestoreSource::Place { location, instance, .. }, _) => Backups::at(location, instance)?,
+        (RestoreSource::Policy(_), Some(own)) => Backups::of(own)?,
+        (RestoreSource::Policy(name), None) => args.backups.find(Some(name))?,
+    };
+    let (command, confirmation) = document::next_step(&restore, time::now());
+    Ok(Asked { host, backups, request, dry_run: args.dry_run || restore.dry_run, command, confirmation })
 }
 
 /// The sources are good as they are, says the person: runs need not wait any longer.
@@ -88,18 +125,11 @@ fn forget(args: &Args, id: &str) -> Result<Exit, Problem> {
     Ok(Exit::Ok)
 }
 
-fn show(
-    out: &mut Output,
-    args: &Args,
-    plan: &RestorePlan,
-    text: &str,
-    instance: Option<&str>,
-) -> Result<Exit, Problem> {
+fn show(out: &mut Output, args: &Args, plan: &RestorePlan, place: &str, next: &str) -> Result<Exit, Problem> {
     match args.output.format {
         Format::Table | Format::Wide => {
-            out.bytes(text.as_bytes())?;
-            let confirm = instance.filter(|_| !plan.needs_confirmation().is_empty());
-            out.line(format!("Run:  {}", screen::command(confirm)))?;
+            out.bytes(screen::plan(plan, place, out.color()).as_bytes())?;
+            out.line(format!("Run:  {next}"))?;
         }
         format => out.bytes(output::to_document(format, plan)?.as_bytes())?,
     }

@@ -91,7 +91,8 @@ impl Restore {
         let mut report =
             RestoreReport { snapshot: plan.manifest.snapshot.clone(), mongodb: None, volumes: vec![] };
         let occupied = plan.mongodb.as_ref().is_some_and(|plan| !plan.occupied.is_empty());
-        if occupied && !self.request.confirmed {
+        let may_replace = self.request.mongodb.as_ref().is_some_and(|target| target.replace);
+        if occupied && !(self.request.confirmed && may_replace) {
             return Err(Failure::new(Verdict::Guard, "TargetNotEmpty", plan.needs_confirmation().join("; "))
                 .fix("look at the plan with --dry-run, then confirm it"));
         }

@@ -5,9 +5,10 @@ use crate::{
     domain::{
         names::{PolicyName, SourceName},
         policy::{MongoConnection, NamespacePattern},
+        snapshot::AsOf,
         verdict::Failure,
     },
-    storage::{archive::filter::Rename, catalog::AsOf},
+    storage::archive::filter::Rename,
 };
 use std::path::PathBuf;
 
@@ -39,6 +40,8 @@ pub struct MongodbTarget {
     pub rename: Vec<(String, String)>,
     /// Users and roles too.
     pub users: bool,
+    /// Collections that exist may be replaced, once the restore is confirmed.
+    pub replace: bool,
 }
 
 impl MongodbTarget {
@@ -51,7 +54,7 @@ impl MongodbTarget {
         Ok(MongoOptions {
             include: self.include.clone(),
             renames: renames.map_err(|e| Failure::permanent("InvalidRename", e.to_string()))?,
-            replace: confirmed,
+            replace: confirmed && self.replace,
             users: self.users,
             ..MongoOptions::default()
         })

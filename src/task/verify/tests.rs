@@ -2,9 +2,9 @@
 
 use super::{Level, Verify, report::VerifyReport};
 use crate::{
-    domain::{names::SnapshotName, verdict::Failure},
+    domain::{names::SnapshotName, snapshot::AsOf, verdict::Failure},
     storage::{
-        catalog::{AsOf, Catalog},
+        catalog::Catalog,
         document::{Document, seal, seal_text},
         layout,
         manifest::{FORMAT, Manifest},
