@@ -22,7 +22,10 @@ use std::sync::Arc;
 /// A committed snapshot of a small volume.
 async fn snapshot() -> (Arc<MemoryStore>, SnapshotName) {
     let mut tree = vec![directory("./a/"), file("./a/one", "one"), file("./b", "two"), symlink("./l", "b")];
-    tree.extend(names(3, "three", &["./n1", "./n2"]));
+    tree.extend(names(3, "three", &["./n1", "./n2"]).into_iter().map(|mut entry| {
+        entry.record.xattrs = vec![(b"user.a".to_vec(), b"1".to_vec())];
+        entry
+    }));
     // Two parts: the first is closed before the frame that would exceed this.
     let how = Stored { part_bytes: 500, frame_every: 3, as_given: false };
     let fixture = Fixture::stored(tree, how).await;

@@ -280,7 +280,7 @@ fn member(entry: &Entry) -> Member<'_> {
         size: if linked { 0 } else { record.size },
         mtime: record.mtime,
         device: record.device,
-        xattrs: Cow::Borrowed(&record.xattrs),
+        xattrs: Cow::Borrowed(if linked { &[] } else { &record.xattrs }),
         extents: entry.extents.as_deref().map(Cow::Borrowed),
     }
 }
