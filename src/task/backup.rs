@@ -136,7 +136,7 @@ impl Step<'_> {
     async fn store_one(&self, source: &Source) -> Result<(SourceRecord, Vec<String>), Failure> {
         let name = source.name();
         let snapshot = &self.context.snapshot;
-        let adopted = match finish::choose(&name, snapshot, self.store, self.world).await {
+        let adopted = match finish::choose(&name, snapshot, false, self.store, self.world).await {
             Ok(found) => found,
             // An attempt whose bytes are gone is no attempt: store the source again.
             Err(failure) if failure.reason == "StoredBytesMissing" => None,

@@ -174,7 +174,7 @@ async fn gather(
     sources.sort_by_key(|source| !source.is_mongodb());
     for source in sources {
         let required = work.required.contains(source);
-        match choose(source, snapshot, store, world).await {
+        match choose(source, snapshot, required, store, world).await {
             Ok(Some(record)) => gathered.records.push(record),
             Ok(None) if required => gathered.missing.push(source.clone()),
             Ok(None) => gathered.warnings.push(format!("{source}: optional, and not stored")),
@@ -185,13 +185,15 @@ async fn gather(
     Ok(gathered)
 }
 
-/// The best attempt of `source` that is stored whole; `None` without any record.
+/// The best attempt of `source` that is stored whole; `None` without any record. One that is `required` to be there is
+/// looked for as often as what a record names: a listing may be late.
 ///
 /// # Errors
 /// Records are there, but what the last one names is not; or the store's failure.
 pub async fn choose(
     source: &SourceName,
     snapshot: &SnapshotName,
+    required: bool,
     store: &Arc<dyn ObjectStore>,
     world: &dyn World,
 ) -> Result<Option<SourceRecord>, Failure> {
@@ -199,7 +201,7 @@ pub async fn choose(
     for look in 1..=LISTINGS {
         let own = Listing::of(&**store, [layout::directory(snapshot).as_str()]).await?;
         let records = fragments::records(&**store, snapshot, source, &own).await?;
-        if records.is_empty() {
+        if records.is_empty() && !required {
             return Ok(None);
         }
         let directories = fragments::directories(snapshot, &records);
@@ -214,7 +216,7 @@ pub async fn choose(
             tokio::time::sleep(world.settle()).await;
         }
     }
-    Err(last.unwrap_or_else(|| Failure::temporary("StoredBytesMissing", format!("{source}: lost"))))
+    last.map_or(Ok(None), Err)
 }
 
 /// What a person should know about a source that was stored.

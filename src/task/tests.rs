@@ -152,6 +152,18 @@ async fn a_missing_source_makes_the_run_partial_only_at_the_finish() {
 }
 
 #[tokio::test]
+async fn a_listing_that_is_late_makes_no_snapshot_partial() {
+    let model = Model::new();
+    back_up(&model, BackupWork { finish: None, ..backup_work(NIGHT) }).await;
+    let path = layout::directory(&snapshot(NIGHT));
+    // The look for a manifest, and the first for a source.
+    let effect = Effect::Refuse(StoreError::NotFound { path: path.clone() });
+    model.memory.fault(Fault { operation: Operation::List, path, skip: 0, times: 3, effect });
+    let report = perform(&model, model.spec(Work::Finish(finish_work(NIGHT, &["homes", "mail"])))).await;
+    assert!(report.snapshot.unwrap().complete);
+}
+
+#[tokio::test]
 async fn an_optional_source_is_a_remark() {
     let model = Model::new();
     model.set("optional-scratch", Err(Failure::temporary("Gone", "scratch is gone")));
