@@ -1,7 +1,7 @@
 //! One entry of an index, as a value. Its text form is `codec`'s.
 
 /// A moment as file systems keep it: seconds since 1970, negative before, and 0 to 999,999,999 nanoseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileTime {
     /// Whole seconds, rounded down.
     pub seconds: i64,

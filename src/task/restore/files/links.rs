@@ -22,7 +22,7 @@ use std::{
 };
 
 /// Groups held in memory at once, about 16 MiB; more are done in several passes.
-const GROUPS: u64 = 200_000;
+const GROUPS: u64 = 100_000;
 const SCRATCH: &str = "new-link";
 
 /// One file with several names: places of records in `links`.
@@ -61,12 +61,15 @@ impl<'a, 'b> Linker<'a, 'b> {
     }
 
     fn pass(&mut self, pass: u64, passes: u64, report: &mut FilesReport) -> Result<(), Failure> {
-        let mut groups: HashMap<(u64, u64), Group> = HashMap::new();
+        // A file that changed between two of its names, or took a deleted one's number, was stored anew.
+        let mut groups: HashMap<_, Group> = HashMap::new();
         let mut directories = Directories::new(self.job.root);
         for spooled in SpoolReader::open(&self.job.spool, Part::Links)? {
             let spooled = spooled?;
             let Some(link) = spooled.record.link.filter(|link| share(link, passes) == pass) else { continue };
-            let group = groups.entry(link).or_insert(Group { carrier: spooled.at.start, first: None });
+            let Record { hash, mtime, .. } = spooled.record;
+            let group =
+                groups.entry((link, hash, mtime)).or_insert(Group { carrier: spooled.at.start, first: None });
             if self.selection.selects(relative(&spooled.record.path)) {
                 self.name(group, &spooled, &mut directories, report)?;
             }
@@ -91,10 +94,6 @@ impl<'a, 'b> Linker<'a, 'b> {
             };
         };
         let first = self.record_at(first)?;
-        if first.hash != record.hash || first.size != record.size {
-            // Not the same content: the packer stored them as two, and so they stay.
-            return Ok(());
-        }
         let done = self.join(directories, &first, record);
         if done.is_ok() {
             report.hard_links += 1;

@@ -72,6 +72,26 @@ async fn a_tree_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn files_of_one_number_that_were_stored_as_two_come_back_as_two() {
+    let mut tree = names(42, "deleted", &["./a", "./b"]);
+    tree.extend(names(42, "after", &["./c", "./d"]));
+    let fixture = Fixture::new(tree).await;
+    let target = tempfile::tempdir().unwrap();
+    let root = target.path();
+    let report = fixture.restore_well(root).await;
+    assert_eq!((report.files, report.hard_links), (2, 2));
+    assert_eq!(["a", "b", "c", "d"].map(|path| read(root, path)), ["deleted", "deleted", "after", "after"]);
+    let inode = |path: &str| fs::metadata(root.join(path)).unwrap().ino();
+    assert!(inode("a") == inode("b") && inode("c") == inode("d") && inode("a") != inode("c"));
+
+    let target = tempfile::tempdir().unwrap();
+    let mut restore = fixture.restore(target.path());
+    restore.options.include = vec!["d".to_owned()];
+    assert!(restore.run().await.unwrap().is_whole());
+    assert_eq!(read(target.path(), "d"), "after");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_target_with_something_in_it_is_refused_until_confirmed() {
     let target = tempfile::tempdir().unwrap();
     let root = target.path();

@@ -3,7 +3,7 @@
 use super::{
     entry::{Chunk, Content, Entry, Outcome, Present},
     input::{Input, Status, Xattrs},
-    links::{FirstName, LinkTable},
+    links::{FirstName, LinkTable, State},
     load::content_hash,
     pending::{Pending, Span},
     tally::Tally,
@@ -100,15 +100,7 @@ impl<'a> Emitter<'a> {
     fn entry(&mut self, Entry { path, outcome }: Entry, data: &[u8]) -> Result<(), Failure> {
         match outcome {
             Outcome::Present(present) => self.present(path, present, data),
-            Outcome::Unreadable { status, reason } => {
-                self.tally.unreadable(&path, &reason);
-                let record = status.and_then(|status| {
-                    let kind = status.entry_kind()?;
-                    let flags = Flags { unreadable: true, ..Flags::default() };
-                    Some(Record { flags, ..record(kind, &status, path, Vec::new(), Vec::new()) })
-                });
-                record.map_or(Ok(()), |record| self.push(record, None))
-            }
+            Outcome::Unreadable { status, reason } => self.unreadable(path, status, &reason),
             Outcome::Vanished => {
                 self.tally.counts.vanished += 1;
                 Ok(())
@@ -120,6 +112,19 @@ impl<'a> Emitter<'a> {
         }
     }
 
+    fn unreadable(&mut self, path: Vec<u8>, status: Option<Status>, reason: &str) -> Result<(), Failure> {
+        let known = status.and_then(|status| Some((status.entry_kind()?, status)));
+        if known.is_some_and(|(kind, _)| (kind == EntryKind::Directory) != path.ends_with(b"/")) {
+            // Something else has its name since the directory was listed; a path must be that of its kind.
+            self.tally.changed(&path);
+            return Ok(());
+        }
+        self.tally.unreadable(&path, reason);
+        let Some((kind, status)) = known else { return Ok(()) };
+        let flags = Flags { unreadable: true, ..Flags::default() };
+        self.push(Record { flags, ..record(kind, &status, path, Vec::new(), Vec::new()) }, None)
+    }
+
     fn present(&mut self, path: Vec<u8>, present: Present, data: &[u8]) -> Result<(), Failure> {
         let Present { status, xattrs, target, racy, content } = present;
         let Some(kind) = status.entry_kind() else { return Ok(()) };
@@ -128,7 +133,7 @@ impl<'a> Emitter<'a> {
         self.tally.counts.dirs += u64::from(kind == EntryKind::Directory);
         self.tally.counts.files += u64::from(kind == EntryKind::File);
         if let Some(key) = record.link
-            && let Some(first) = self.links.next_name(key)
+            && let Some(first) = self.links.next_name(key, state(&record))
         {
             return self.hard_link(record, first);
         }
@@ -158,19 +163,13 @@ impl<'a> Emitter<'a> {
             self.tally.changed(&record.path);
         }
         if let Some(key) = record.link {
-            let first = FirstName { path: record.path.clone(), size: record.size, mtime: record.mtime, hash };
+            let first = FirstName { path: record.path.clone(), state: state(record), hash };
             self.links.remember(key, status.links, first);
         }
     }
 
     /// Stores a later name of a file whose content is in this pack.
     fn hard_link(&mut self, mut record: Record, first: FirstName) -> Result<(), Failure> {
-        // The content is what the first name's member holds, also when it was changed between the two.
-        if (record.size, record.mtime) != (first.size, first.mtime) {
-            record.flags.changed = true;
-            self.tally.changed(&record.path);
-            (record.size, record.mtime) = (first.size, first.mtime);
-        }
         record.hash = Some(first.hash);
         let target = Cow::Borrowed(&first.path[..]);
         let link = Member { kind: MemberKind::HardLink, size: 0, target, ..member(&record, None) };
@@ -304,6 +303,10 @@ fn record(kind: EntryKind, status: &Status, path: Vec<u8>, target: Vec<u8>, xatt
         target,
         path,
     }
+}
+
+fn state(record: &Record) -> State {
+    (record.size, record.mtime, record.ctime)
 }
 
 fn member<'a>(record: &'a Record, extents: Option<&'a [Extent]>) -> Member<'a> {

@@ -521,32 +521,61 @@ fn a_file_that_stops_to_be_readable_has_a_record_and_no_place() {
 }
 
 #[test]
-fn a_file_that_changed_between_two_of_its_names_is_said_to_have_changed() {
+fn another_file_with_the_number_of_a_deleted_one_has_its_own_content() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     fs::write(&file, b"0123456789").unwrap();
     fs::hard_link(&file, directory.path().join("other")).unwrap();
-    let first = streamed(&file, 10);
-    fs::write(&file, b"longer than it was").unwrap();
-    let other = Entry { path: b"./other".to_vec(), ..streamed(&file, 18) };
-    let stored = emit(vec![first, other], b"");
+    fs::hard_link(&file, directory.path().join("third")).unwrap();
+    let mut first = streamed(&file, 10);
+    // As if it had been another file at the first look, with the same device and inode.
+    if let Outcome::Present(present) = &mut first.outcome {
+        present.status.ctime.seconds -= 1;
+    }
+    fs::write(&file, b"9876543210").unwrap();
+    let named = |path: &[u8]| Entry { path: path.to_vec(), ..streamed(&file, 10) };
+    let stored = emit(vec![first, named(b"./other"), named(b"./third")], b"");
     let other = stored.find("./other");
-    assert!(other.flags.changed && other.size == 10);
-    assert_eq!(other.hash, stored.find("./file").hash);
-    assert_eq!(stored.member(&other).0.kind, MemberKind::HardLink);
+    let (member, content) = stored.member(&other);
+    assert_eq!((member.kind, &content[..]), (MemberKind::File, &b"9876543210"[..]));
+    let third = stored.find("./third");
+    assert_eq!((third.hash, &stored.member(&third).0.target[..]), (other.hash, &b"./other"[..]));
+}
+
+#[test]
+fn a_path_never_contradicts_its_kind() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, b"x").unwrap();
+    let unreadable = |path: &[u8], now: &Path| {
+        let status = Status::of(fs::File::open(now).unwrap()).ok();
+        Entry { path: path.to_vec(), outcome: Outcome::Unreadable { status, reason: "denied".to_owned() } }
+    };
+    let stored = emit(
+        vec![
+            unreadable(b"./a", directory.path()),
+            unreadable(b"./b/", &file),
+            unreadable(b"./c", &file),
+            unreadable(b"./d/", directory.path()),
+        ],
+        b"",
+    );
+    assert_eq!(stored.paths(), ["./c", "./d/"]);
+    let counts = &stored.record.counts;
+    assert_eq!((counts.changed_while_read, counts.unreadable), (2, 2));
 }
 
 #[test]
 fn records_without_bytes_do_not_pile_up() {
-    let status = Status::of(fs::File::open("/").unwrap()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, b"x").unwrap();
+    let status = Status::of(fs::File::open(&file).unwrap()).unwrap();
     let unreadable = |i: usize| Entry {
         path: format!("./{i:06}").into_bytes(),
         outcome: Outcome::Unreadable { status: Some(status), reason: "denied".to_owned() },
     };
     let mut entries: Vec<_> = (1..70_000).map(unreadable).collect();
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("file");
-    fs::write(&file, b"x").unwrap();
     entries.insert(0, Entry { path: b"./000000".to_vec(), ..streamed(&file, 1) });
     assert_eq!(emit(entries, b"").index().len(), 70_000);
 }
