@@ -138,12 +138,14 @@ pub struct DocumentWriter<'a> {
     pub directory: &'a str,
     /// The wait before the second try; four times as long before each further one, at most 64 times.
     pub pause: Duration,
+    /// Asked before each try: false once the writer's time is over, when others take it for dead and clean up after it.
+    pub in_time: &'a (dyn Fn() -> bool + Sync),
 }
 
 impl<'a> DocumentWriter<'a> {
     /// Writes to `directory`, with a second before the second try.
     pub fn new(store: &'a dyn ObjectStore, directory: &'a str) -> Self {
-        Self { store, directory, pause: Duration::from_secs(1) }
+        Self { store, directory, pause: Duration::from_secs(1), in_time: &|| true }
     }
 
     /// Stores `text` under the first of `name(0)`, `name(1)`… that is free, reads it back and compares. A text that
@@ -160,6 +162,12 @@ impl<'a> DocumentWriter<'a> {
         let mut last = None;
         for retry in 0..=MAX_DOCUMENT_RETRY {
             let name = name(retry);
+            if !(self.in_time)() {
+                return Err(StoreError::Unavailable {
+                    operation: format!("storing {}/{name}", self.directory),
+                    detail: "the task's time is over".to_owned(),
+                });
+            }
             match self.try_put(&name, text).await {
                 Ok(found) if found == *text || adopt(&found) => return Ok(Stored { name, text: found }),
                 Ok(_) => {}

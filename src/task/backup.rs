@@ -166,8 +166,8 @@ impl Step<'_> {
     async fn write_record(&self, record: SourceRecord) -> Result<SourceRecord, Failure> {
         let (record, text) = document::seal(record);
         let directory = self.context.directory();
-        let writer =
-            DocumentWriter { store: &**self.store, directory: &directory, pause: self.world.pause() };
+        let pause = self.world.pause();
+        let writer = DocumentWriter { pause, ..DocumentWriter::new(&**self.store, &directory) };
         let prefix = record.prefix();
         writer.put(|retry| prefix.source_record(retry), &text, |_| false).await?;
         Ok(record)

@@ -130,7 +130,10 @@ async fn commit(
     claimant(spec, world).check(&**store).await?;
     warnings.extend(records.iter().flat_map(remarks));
     let directory = layout::directory(snapshot);
-    let writer = DocumentWriter { store: &**store, directory: &directory, pause: world.pause() };
+    // A timer alone does not tell: it stands still while the whole machine sleeps.
+    let in_time = || world.now() < spec.not_after;
+    let writer =
+        DocumentWriter { store: &**store, directory: &directory, pause: world.pause(), in_time: &in_time };
     let text = by_hand::restore_text(&spec.destination, &spec.instance, snapshot, &records).into();
     writer.put(layout::restore_text, &text, |_| false).await?;
     let (_, text) = document::seal(Manifest {

@@ -1,10 +1,12 @@
 //! The verbs over a store in memory: what a run leaves, whatever goes wrong, and whenever it dies.
 
+mod prune;
+
 use super::{
     fragments::{self, Listing},
     model::{DAY, Dying, Model, NIGHT, at, backup_work, finish_work, snapshot, totals, volume},
     report, run,
-    world::{Access, World},
+    world::World,
 };
 use crate::{
     domain::{
@@ -297,164 +299,6 @@ async fn a_run_that_dies_anywhere_is_finished_by_the_next_attempt() {
     }
 }
 
-/// Another model with the same objects.
-fn copy_of(model: &Model) -> Arc<Model> {
-    let copy = Model::new();
-    for path in model.memory.paths() {
-        copy.memory.overwrite(&path, model.memory.peek(&path).unwrap());
-    }
-    copy
-}
-
-/// Nights 0 to 13 committed; foreign things and debris among them; kept are seven days.
-async fn a_fortnight() -> Arc<Model> {
-    let model = Model::new();
-    for night in 0..14 {
-        model.set_now(NIGHT + night * DAY);
-        let mut work = backup_work(NIGHT + night * DAY);
-        work.finish.as_mut().unwrap().retention.keep_within_days = 1000;
-        assert!(back_up(&model, work).await.snapshot.is_some());
-    }
-    for path in FOREIGN {
-        model.memory.overwrite(path, "not ours");
-    }
-    let young =
-        format!("{}/homes-{}.tar.zst.00000", layout::directory(&snapshot(NIGHT + 13 * DAY)), attempt(13));
-    let old =
-        format!("{}/homes-{}.tar.zst.00000", layout::directory(&snapshot(NIGHT + 12 * DAY)), attempt(2));
-    let lost = format!("20261126/nightly-20261126T050000Z/mail-{}.tar.zst.00000", attempt(1));
-    for path in [young, old, lost] {
-        model.memory.overwrite(&path, "debris");
-    }
-    model
-}
-
-const FOREIGN: [&str; 6] = [
-    "home.tgz",
-    "20261125/home.tgz",
-    "20261126/notes/readme",
-    "20261126/nightly-20261126T020000Z/notes.txt",
-    "20261126/weekly-20261126T030000Z/homes-0aj3k9v00.tar.zst.00000",
-    "owner-weekly-20261126T030000Z-there.json",
-];
-
-fn attempt(night: i64) -> crate::domain::names::AttemptId {
-    crate::domain::names::AttemptId::new(at(NIGHT + night * DAY + 60), 99)
-}
-
-fn prune_at(model: &Model, night: i64) -> TaskSpec {
-    model.set_now(NIGHT + night * DAY);
-    model.spec(Work::Finish(finish_work(NIGHT + 13 * DAY, &["homes", "mail"])))
-}
-
-#[tokio::test]
-async fn pruning_removes_what_both_evaluations_drop_and_nothing_foreign() {
-    let model = a_fortnight().await;
-    let report = perform(&model, prune_at(&model, 13)).await;
-    assert_eq!(report.warnings, Vec::<String>::new());
-    // The newest that is two days and an hour old is night 10: kept since then are nights 3 to 10.
-    assert_eq!(report.pruned, [2, 1, 0].map(|night| snapshot(NIGHT + night * DAY)));
-    let paths = model.memory.paths();
-    for night in 0..3 {
-        let directory = layout::directory(&snapshot(NIGHT + night * DAY));
-        let left: Vec<_> = paths.iter().filter(|path| path.starts_with(&directory)).collect();
-        assert!(left.iter().all(|path| FOREIGN.contains(&path.as_str())), "{left:?}");
-    }
-    assert!(FOREIGN.iter().all(|path| paths.iter().any(|p| p == path)));
-    let debris: Vec<_> = paths.iter().filter(|path| path.contains(&attempt(13).to_string())).collect();
-    assert_eq!(debris.len(), 1, "an attempt of tonight may be under way");
-    assert!(
-        !paths.iter().any(|path| path.contains(attempt(2).as_str()) || path.contains(attempt(1).as_str()))
-    );
-    assert_eq!(all_whole(&model.memory).await.len(), 11);
-    let listed = model.memory.list("", true, false).await.unwrap();
-    assert!(!listed.iter().any(|entry| entry.path == "20261127"), "an empty day is removed");
-}
-
-#[tokio::test]
-async fn any_doubt_deletes_nothing() {
-    let manifest =
-        |night: i64| format!("{}/manifest.json", layout::directory(&snapshot(NIGHT + night * DAY)));
-    let part = |model: &Model, night: i64| {
-        let directory = layout::directory(&snapshot(NIGHT + night * DAY));
-        model
-            .memory
-            .paths()
-            .into_iter()
-            .find(|p| p.starts_with(&directory) && p.contains("homes") && p.ends_with(".00000"))
-            .unwrap()
-    };
-    type Break<'a> = Box<dyn Fn(&Model) + 'a>;
-    let fault = |operation, path: &str| {
-        let path = path.to_owned();
-        Box::new(move |model: &Model| {
-            let effect = Effect::Refuse(unavailable());
-            model.memory.fault(Fault { operation, path: path.clone(), skip: 0, times: usize::MAX, effect });
-        }) as Break<'_>
-    };
-    let breaks: Vec<(&str, Break<'_>)> = vec![
-        ("a day cannot be listed", fault(Operation::List, "20261128")),
-        ("a manifest cannot be read", fault(Operation::Get, "20261128T020000Z/manifest.json")),
-        ("a manifest is cut", Box::new(|model| model.memory.overwrite(&manifest(5), "{"))),
-        (
-            "a part is lost",
-            Box::new(|model| {
-                model.memory.lose(&part(model, 6));
-            }),
-        ),
-        ("the clock is behind", Box::new(|model| model.set_now(NIGHT + 12 * DAY))),
-        (
-            "another site owns it",
-            Box::new(|model| {
-                let claim =
-                    model.memory.paths().into_iter().find(|path| path.starts_with("owner-nightly")).unwrap();
-                model.memory.lose(&claim);
-            }),
-        ),
-    ];
-    for (what, damage) in breaks {
-        let model = a_fortnight().await;
-        let spec = prune_at(&model, 13);
-        damage(&model);
-        let before = model.memory.paths();
-        let report = perform(&model, spec).await;
-        assert_eq!(model.memory.paths(), before, "{what}");
-        assert!(report.pruned.is_empty(), "{what}");
-        assert!(
-            report.warnings.iter().any(|warning| warning.starts_with("nothing was pruned")),
-            "{what}: {report:?}"
-        );
-    }
-}
-
-#[tokio::test]
-async fn a_manifest_that_is_listed_but_not_found_keeps_its_bytes() {
-    let model = a_fortnight().await;
-    let path = format!("{}/manifest.json", snapshot(NIGHT + 5 * DAY));
-    let effect = Effect::Refuse(StoreError::NotFound { path: path.clone() });
-    model.memory.fault(Fault { operation: Operation::Get, path, skip: 0, times: usize::MAX, effect });
-    let before = all_of(&model, 5);
-    let report = perform(&model, prune_at(&model, 13)).await;
-    assert_eq!(all_of(&model, 5), before);
-    assert!(report.warnings[0].contains("listed but cannot be read"), "{:?}", report.warnings);
-}
-
-fn all_of(model: &Model, night: i64) -> Vec<String> {
-    let directory = layout::directory(&snapshot(NIGHT + night * DAY));
-    model.memory.paths().into_iter().filter(|path| path.starts_with(&directory)).collect()
-}
-
-#[tokio::test]
-async fn a_store_that_can_delete_is_opened_only_to_delete() {
-    let model = Model::new();
-    back_up(&model, backup_work(NIGHT)).await;
-    let opened = || model.opened.lock().unwrap().clone();
-    assert_eq!(opened(), [Access::Append]);
-    let model = a_fortnight().await;
-    perform(&model, prune_at(&model, 13)).await;
-    assert_eq!(model.opened.lock().unwrap().last(), Some(&Access::Prune));
-}
-
 #[tokio::test]
 async fn what_cannot_be_read_makes_a_snapshot_incomplete() {
     let model = Model::new();
@@ -474,57 +318,6 @@ async fn what_cannot_be_read_makes_a_snapshot_incomplete() {
         found.message,
         "nightly-20261125T020000Z is incomplete: 2 of homes could not be read, 2 of mail could not be read"
     );
-}
-
-#[tokio::test]
-async fn more_than_half_at_once_stops() {
-    let model = a_fortnight().await;
-    let Work::Finish(mut work) = prune_at(&model, 40).work else { unreachable!() };
-    work.retention.keep_within_days = 1;
-    let before = model.memory.paths();
-    let report = perform(&model, model.spec(Work::Finish(work))).await;
-    assert_eq!(model.memory.paths(), before);
-    insta::assert_snapshot!(report.warnings.join("\n"));
-}
-
-#[tokio::test]
-async fn a_locked_manifest_stays_live_and_keeps_its_bytes() {
-    let model = a_fortnight().await;
-    let path = format!("{}/manifest.json", snapshot(NIGHT + DAY));
-    let effect =
-        Effect::Refuse(StoreError::Unavailable { operation: "delete".into(), detail: "locked".into() });
-    model.memory.fault(Fault { operation: Operation::Delete, path, skip: 0, times: usize::MAX, effect });
-    let report = perform(&model, prune_at(&model, 13)).await;
-    assert_eq!(report.pruned, [2, 0].map(|night| snapshot(NIGHT + night * DAY)));
-    assert!(report.warnings[0].contains("locked"), "{:?}", report.warnings);
-    assert_eq!(all_whole(&model.memory).await.len(), 12);
-}
-
-#[tokio::test]
-async fn pruning_that_dies_anywhere_harms_nothing_and_is_finished_by_the_next() {
-    let fortnight = a_fortnight().await;
-    let undisturbed = copy_of(&fortnight);
-    perform(&undisturbed, prune_at(&undisturbed, 13)).await;
-    let expected = undisturbed.memory.paths();
-    for done_but_lost in [false, true] {
-        for calls in 0.. {
-            let model = copy_of(&fortnight);
-            let spec = prune_at(&model, 13);
-            model.through(|inner| Arc::new(Dying { inner, left: AtomicUsize::new(calls), done_but_lost }));
-            let report = perform(&model, spec.clone()).await;
-            let whole = all_whole(&model.memory).await;
-            assert!(whole.len() >= 11, "after {calls} calls");
-            assert!(FOREIGN.iter().all(|path| model.memory.peek(path).is_some()));
-            model.through(|inner| inner);
-            perform(&model, spec).await;
-            assert_eq!(model.memory.paths(), expected, "after {calls} calls");
-            assert!(all_whole(&model.memory).await.is_subset(&whole));
-            if report.warnings.is_empty() && report.failure.is_none() {
-                break;
-            }
-            assert!(calls < 2000, "it never ends: {report:?}");
-        }
-    }
 }
 
 #[tokio::test]
