@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare Backstay with the ways it replaces, both sides in one run, medians, on data that is made here.
 
-    bench.py [--runs 3] [--only homes,dump,controller] [--files 70000] [--mib 2048] [--bson-mib 1024]
+    bench.py [--runs 3] [--only homes,dump,controller] [--files 70000] [--mib 2048] [--bson-mib 1024] [--publish]
 
 Sides: the seed's script (`mongodump --gzip`, `tar czf` to disk, `rclone copy`), restic through rclone, and
 `mongodump --archive | zstd -3 -T2 | rclone rcat` by hand. The remote is a local folder behind rclone, so programs are
@@ -24,6 +24,8 @@ import sandbox
 import servers
 
 OUT = sandbox.ROOT / "target" / "bench"
+PAGE = sandbox.ROOT / "docs" / "performance.md"
+BEGIN, END = "<!-- written by tools/bench.py --publish -->", "<!-- end -->"
 RESULTS = []
 
 
@@ -74,7 +76,8 @@ def make_database(mib):
 # --- measuring ---
 
 class Run:
-    """Wall seconds of a command, and the peak memory, MiB, of the task that it made a controller start."""
+    """Wall seconds of a command, and the peak memory, MiB, of the restore that it is or the task that it made a
+    controller start."""
 
     def __init__(self, argv, env, folder=None):
         os.sync()  # what an earlier run left to be written is not this one's cost
@@ -97,7 +100,7 @@ class Run:
         while not self.done.wait(0.1):
             for pid in sandbox.children(os.getpid()):
                 try:
-                    if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1:2] == [b"task"]:
+                    if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1:2] in ([b"task"], [b"restore"]):
                         self.task_peak = max(self.task_peak, memory(pid, "VmHWM"))
                 except (OSError, KeyError):
                     pass  # it has just ended
@@ -221,6 +224,7 @@ def bench_homes(options):
     for name, size in stored.items():
         record(f"stored_{name}", size, "MiB", stored["seed"] / size)
     record("peak_rss_mib", full["backstay"].task_peak, "MiB")
+    record("restore_peak_rss_mib", back["backstay"].task_peak, "MiB")
     site.remove()
 
 
@@ -254,8 +258,10 @@ def bench_controller(options):
         name = f"policy-{number:03}"
         site.policy(name, site.spec(name, f"  volumes: [{{name: homes, hostPath: {site.root / 'homes'}}}]\n",
                                     extra='  schedule: "0 0 1 1 *"\n'))
-    controller = site.start_controller()
-    time.sleep(10)
+    controller = site.start_controller("--max-runs=50", "--max-runs-per-remote=50")
+    while not site.checked():
+        time.sleep(2)  # each looks at its remote once, which is something that is due
+    time.sleep(5)
     ticks = lambda: sum(map(int, Path(f"/proc/{controller.pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
     before = ticks()
     time.sleep(20)
@@ -286,6 +292,7 @@ TABLE = {
     "dump_vs_seed": ("dump: Backstay, against the seed", None),
     "dump_vs_hand": ("the same against the pipe by hand", ("ratio", 1 / 1.15)),
     "peak_rss_mib": ("peak memory of a task, homes", ("value", 128)),
+    "restore_peak_rss_mib": ("peak memory of a restore, homes", ("value", 128)),
     "dump_peak_rss_mib": ("peak memory of a task, dump", ("value", 128)),
     "controller_rss_mib": ("memory of a controller with 100 policies", ("value", 20)),
     "controller_idle_cpu": ("CPU of that controller while nothing is due", ("value", 1)),
@@ -319,6 +326,10 @@ def report(options):
         lines.append(f"| {what} | {result['value']:.2f} {result['unit']} | {ratio} | {verdict(result, goal)} |")
     OUT.joinpath("results.md").write_text("\n".join(lines) + "\n")
     print("\n" + OUT.joinpath("results.md").read_text())
+    if options.publish:
+        head, _, rest = PAGE.read_text().partition(BEGIN)
+        lines[0] = lines[0].removeprefix("# Benchmark\n\n")
+        PAGE.write_text(head + BEGIN + "\n" + "\n".join(lines) + "\n" + END + rest.partition(END)[2])
 
 
 def main():
@@ -328,6 +339,7 @@ def main():
     parser.add_argument("--files", type=int, default=70_000)
     parser.add_argument("--mib", type=int, default=2048)
     parser.add_argument("--bson-mib", type=int, default=1024)
+    parser.add_argument("--publish", action="store_true", help="write the table into docs/performance.md, too")
     options = parser.parse_args()
     sandbox.end_with_parent()
     OUT.mkdir(parents=True, exist_ok=True)

@@ -104,9 +104,10 @@ class Site:
                 f"  instance: {instance}\n{sources}"
                 f"  destination: {{remote: {REMOTE}, path: {PATH}, configFrom: {{file: {self.rclone_config}}}}}\n{extra}")
 
-    def start_controller(self):
+    def start_controller(self, *flags):
         log = open(self.root / "controller.log", "w")
-        argv = [PROGRAM, "controller", "--orchestrator", "local", "--policies", self.policies, "--state", self.state]
+        argv = [PROGRAM, "controller", "--orchestrator", "local", "--policies", self.policies, "--state", self.state,
+                *flags]
         self.controller = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                            env=self.environment(), preexec_fn=servers.tie)
         until = time.monotonic() + 60
@@ -116,14 +117,26 @@ class Site:
             time.sleep(0.1)
         return self.controller
 
-    def settled(self):
-        """True once the controller has looked at every policy."""
+    def status(self):
+        """What `backstay status` knows; None before there is a controller."""
         done = self.backstay("status", "-o", "json", stderr=subprocess.DEVNULL)
         try:
             status = json.loads(done.stdout)
         except ValueError:
-            return False
-        return status["controller"] is not None and all(policy["status"] for policy in status["policies"])
+            return None
+        return status if status["controller"] is not None else None
+
+    def settled(self):
+        """True once the controller has looked at every policy."""
+        status = self.status()
+        return status is not None and all(policy["status"] for policy in status["policies"])
+
+    def checked(self):
+        """True once the preflight of every policy was good."""
+        good = lambda policy: any(condition["type"] == "CredentialsValid" and condition["status"] == "True"
+                                  for condition in policy["status"]["conditions"])
+        status = self.status()
+        return status is not None and all(policy["status"] and good(policy) for policy in status["policies"])
 
     def backstay(self, *arguments, **kw):
         """Run a verb of the program; its output is returned unless told otherwise."""
