@@ -71,11 +71,12 @@ async fn perform(spec: TaskSpec) -> TaskReport {
     let meter = Arc::new(Meter::default());
     let world: Arc<dyn World> = Arc::new(Real::new(&spec));
     let progress = show(Arc::clone(&meter));
-    let report = run::run(spec, Arc::clone(&world), meter, stopped()).await;
+    let mut report = run::run(spec, Arc::clone(&world), meter, stopped()).await;
     // A token that was renewed is saved now. What hangs here changes nothing any more.
-    let _ = tokio::time::timeout(Duration::from_secs(15), world.close()).await;
+    let remarks = tokio::time::timeout(Duration::from_secs(15), world.close()).await.unwrap_or_default();
+    report.warnings.splice(0..0, remarks);
     drop(progress);
-    report
+    report::fit(report)
 }
 
 /// Waits for a signal to end. The same as an orchestrator's, a person's Ctrl-C leaves a report.

@@ -29,8 +29,8 @@ use tokio::sync::Mutex;
 
 /// The real outside of one task.
 pub struct Real {
-    destination: Location,
-    instance: InstanceName,
+    /// For every daemon: a token that one renewed is the next one's.
+    options: Result<RcloneOptions, Failure>,
     /// The daemon that runs now: one at a time, since a token that rotates must have one user.
     open: Mutex<Option<Rclone>>,
 }
@@ -39,18 +39,9 @@ impl Real {
     /// For the place that `spec` names.
     pub fn new(spec: &TaskSpec) -> Self {
         Self {
-            destination: spec.destination.clone(),
-            instance: spec.instance.clone(),
+            options: store_options(&spec.destination, &spec.instance, Mode::Append),
             open: Mutex::default(),
         }
-    }
-
-    fn options(&self, access: Access) -> Result<RcloneOptions, Failure> {
-        let mode = match access {
-            Access::Append => Mode::Append,
-            Access::Prune => Mode::Prune,
-        };
-        store_options(&self.destination, &self.instance, mode)
     }
 }
 
@@ -83,15 +74,21 @@ impl World for Real {
         if let Some(earlier) = open.take() {
             earlier.stop().await;
         }
-        let store = Rclone::start(self.options(access)?).await?;
+        let mode = match access {
+            Access::Append => Mode::Append,
+            Access::Prune => Mode::Prune,
+        };
+        let store = Rclone::start(RcloneOptions { mode, ..self.options.clone()? }).await?;
         *open = Some(store.clone());
         Ok(Arc::new(store))
     }
 
-    async fn close(&self) {
+    async fn close(&self) -> Vec<String> {
         if let Some(store) = self.open.lock().await.take() {
             store.stop().await;
         }
+        let saved = self.options.as_ref().map_or(Ok(()), |options| options.config.save());
+        saved.err().into_iter().collect()
     }
 
     async fn store(&self, source: &Source, context: &SourceContext) -> Result<SourceRecord, Failure> {

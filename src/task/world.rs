@@ -30,8 +30,10 @@ pub trait World: Send + Sync {
     /// Why the remote cannot be used.
     async fn open(&self, access: Access) -> Result<Arc<dyn ObjectStore>, Failure>;
 
-    /// Ends what [`World::open`] started, after it has saved what it must.
-    async fn close(&self) {}
+    /// Ends what [`World::open`] started, after it has saved what it must. Gives remarks for a person.
+    async fn close(&self) -> Vec<String> {
+        vec![]
+    }
 
     /// Reads a source to its end and stores it, everything but its source record.
     ///

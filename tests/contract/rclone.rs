@@ -1,7 +1,7 @@
 //! The store's contract, kept by the model in memory and by the real rclone; and what only the real one can do: die,
 //! hang, be full.
 
-use crate::support::{Scratch, children, remote, remote::Remote, tools};
+use crate::support::{Scratch, children, cloud, remote, remote::Remote, tools};
 use backstay::{
     domain::verdict::{Failure, Verdict},
     storage::{
@@ -25,7 +25,10 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::Command,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -334,9 +337,29 @@ async fn a_configuration_is_used_in_place_only_where_rclone_may_keep_a_token() {
     let copied = config_of(start(&remote, Mode::Read).await).await;
     assert!(!Path::new(&copied).starts_with(&folder), "{copied}");
     let mut in_place = options(&remote, Mode::Read);
-    in_place.config.clone_from(&folder);
+    in_place.config = folder.into();
     let used = config_of(Rclone::start(in_place).await.unwrap()).await;
     assert_eq!(Path::new(&used), remote.config());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_can_be_renewed_once_is_kept_at_once() {
+    let remote = Remote::new();
+    let renewed = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&renewed);
+    remote.configure(&cloud::single_use(move |n| count.store(n, Ordering::Relaxed)));
+    let mut before = 0;
+    for _ in 0..2 {
+        let options = options(&remote, Mode::Read);
+        let failure = refused(options.clone()).await;
+        assert!(!failure.message.contains("invalid_grant"), "{failure}");
+        let newest = renewed.load(Ordering::Relaxed);
+        assert!(newest > before, "the token was not renewed");
+        before = newest;
+        // While `options` lives nothing is saved because something ends: a task that is killed now loses nothing.
+        let kept = format!(r#""refresh_token":"r{newest}""#);
+        until("it is kept", || fs::read_to_string(remote.config()).unwrap().contains(&kept)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

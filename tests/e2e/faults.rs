@@ -5,6 +5,7 @@ use crate::{
     site::{Outcome, Site},
     support::{
         children::signal_pid,
+        cloud,
         mongo::{self, Mongo},
         remote::Remote,
         small::Small,
@@ -83,6 +84,18 @@ async fn a_wrong_password_is_named_and_shown_nowhere() {
     site.run("dump").ok();
     assert_secret(&site, mongo::PASSWORD);
     assert_eq!(site.snapshots().len(), 1);
+}
+
+#[test]
+fn a_renewed_token_that_could_not_be_kept_is_told_until_the_next_run() {
+    let (site, _) = notes(Remote::new());
+    let config = site.remote.config();
+    // Somebody works on it just when the token is renewed.
+    site.remote.configure(&cloud::single_use(move |_| fs::write(&config, "[mine]\n").unwrap()));
+    let lost = ["renewed a token", "somebody changed it meanwhile", "rclone config reconnect"];
+    site.run("notes").ends(1).says(lost);
+    site.backstay(["status", "notes"]).says(lost);
+    assert_eq!(fs::read_to_string(site.remote.config()).unwrap(), "[mine]\n");
 }
 
 #[test]

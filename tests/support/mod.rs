@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
 pub mod children;
+pub mod cloud;
 pub mod mongo;
 pub mod remote;
 pub mod small;

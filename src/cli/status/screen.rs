@@ -31,6 +31,9 @@ pub(super) fn draw(view: &View, wide: bool, color: bool, now: Timestamp) -> Stri
     for row in &view.policies {
         text.push_str(&details(row, color));
     }
+    if let [only] = &view.policies[..] {
+        text.push_str(&remarks(only));
+    }
     for problem in &view.problems {
         let file = Style::Red.paint(&problem.file.display().to_string(), color).into_owned();
         let _ = write!(text, "\n{file}  declares nothing: {}\n", printable(&problem.message));
@@ -161,6 +164,14 @@ fn details(row: &Row, color: bool) -> String {
     text
 }
 
+/// What the last run's tasks remarked: too much for a screen of many policies.
+fn remarks(row: &Row) -> String {
+    let last = row.status.as_ref().and_then(|status| status.last_run.as_ref());
+    let warnings = last.map_or(&[][..], |run| &run.warnings);
+    let lines: String = warnings.iter().map(|warning| format!("  {}\n", printable(warning))).collect();
+    if lines.is_empty() { lines } else { format!("\nThe last run remarked:\n{lines}") }
+}
+
 fn verified(status: &Status, now: Timestamp) -> String {
     match status.condition(ConditionType::RestoreTested) {
         Some(c) if c.status == Truth::True => ago(c.last_transition_time, now),
@@ -279,6 +290,8 @@ mod tests {
         });
         let mut fine = status(&[(Outcome::Succeeded, "20261124T080000Z")]);
         fine.last_run.clone_from(&fine.last_success);
+        let remark = "homes: 3 entries are sockets".to_owned();
+        fine.last_run.as_mut().unwrap().warnings.push(remark);
         fine.conditions.push(Condition {
             kind: ConditionType::RestoreTested,
             status: Truth::True,
@@ -299,6 +312,13 @@ mod tests {
         insta::assert_snapshot!("screen", draw(&view, false, false, now));
         view.policies.remove(0);
         assert_eq!(sentence(&view, false), "✓ All 2 policies are in good order");
+        assert!(!draw(&view, false, false, now).contains("remarked"));
+        view.policies.remove(0);
+        let remarked = draw(&view, false, false, now);
+        assert!(
+            remarked.ends_with("\nThe last run remarked:\n  homes: 3 entries are sockets\n"),
+            "{remarked}"
+        );
         view.controller = None;
         assert_eq!(view.severity(), Severity::Warning);
         view.policies.clear();

@@ -15,15 +15,10 @@ use crate::{
 };
 use bytes::Bytes;
 use reqwest::{Client, StatusCode};
-use rustix::{fs::Access, process::Signal};
+use rustix::process::Signal;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{
-    fs, io,
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 use tokio::{net::UnixStream, time};
 
 /// Oldest rclone that is used: older ones can be led out of their root by names.
@@ -53,7 +48,7 @@ impl Daemon {
         let private = PrivateDirectory::make().map_err(|error| {
             Failure::temporary("NoPrivateDirectory", format!("no private directory can be made: {error}"))
         })?;
-        let config = place_config(&options.config, private.path())?;
+        let config = options.config.place()?;
         let (api_socket, object_socket) = (private.path().join("rc.sock"), private.path().join("d.sock"));
         let process =
             Process::start(&options.program, &config, &api_socket, options.bandwidth_limit.as_deref())
@@ -273,7 +268,7 @@ impl Daemon {
         let remotes = serde_json::from_slice::<Remotes>(&answer).unwrap_or_default().remotes;
         let wanted = options.remote.as_str();
         let near = remotes.iter().filter(|name| strsim::damerau_levenshtein(name, wanted) <= 2).min();
-        let message = format!("{} has no remote {wanted:?}", options.config.display());
+        let message = format!("{} has no remote {wanted:?}", options.config.given().display());
         Failure::permanent("UnknownRemote", message).fix(match (near, remotes.as_slice()) {
             (Some(near), _) => format!("did you mean {near:?}?"),
             (None, []) => "it has none at all: make one with `rclone config`".to_owned(),
@@ -299,27 +294,4 @@ fn client(socket: &Path) -> Result<Client, Failure> {
 fn missing(words: &str) -> Failure {
     Failure::permanent("RcloneMissing", format!("rclone cannot be started: {words}"))
         .fix("install rclone 1.75 or later, on the PATH")
-}
-
-/// The configuration to use: in place in a directory that may be written, since rclone must keep a token that it
-/// renews; else a copy.
-fn place_config(given: &Path, private: &Path) -> Result<PathBuf, Failure> {
-    let is_directory = given.is_dir();
-    let file = if is_directory { given.join("rclone.conf") } else { given.to_owned() };
-    let unreadable = |error: io::Error| {
-        let message = format!("the rclone configuration {} cannot be read: {error}", file.display());
-        Failure::permanent("RcloneConfigUnreadable", message)
-            .fix("make it with `rclone config`, and name it in the policy's destination")
-    };
-    let content = fs::read(&file).map_err(unreadable)?;
-    if is_directory && rustix::fs::access(given, Access::WRITE_OK).is_ok() {
-        return Ok(file);
-    }
-    let copy = private.join("rclone.conf");
-    let mut options = fs::OpenOptions::new();
-    let written = options.write(true).create_new(true).mode(0o600).open(&copy);
-    let written = written.and_then(|mut copy| io::Write::write_all(&mut copy, &content));
-    written.map(|()| copy).map_err(|error| {
-        Failure::temporary("NoPrivateDirectory", format!("the configuration cannot be copied: {error}"))
-    })
 }

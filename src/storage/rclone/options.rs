@@ -1,5 +1,6 @@
 //! How rclone is run, and for what.
 
+use super::config::Config;
 use crate::domain::location::{RemoteName, RemotePath};
 use std::{path::PathBuf, time::Duration};
 
@@ -19,9 +20,8 @@ pub enum Mode {
 pub struct RcloneOptions {
     /// The program: a path, or a name on `PATH`.
     pub program: PathBuf,
-    /// `rclone.conf`: a file, which is copied and only read; or a writable directory with an `rclone.conf`, which is
-    /// used in place, so that a token that rclone renews is kept.
-    pub config: PathBuf,
+    /// `rclone.conf`: a file, or a writable directory with an `rclone.conf`.
+    pub config: Config,
     /// The remote, a section of the configuration.
     pub remote: RemoteName,
     /// The instance's folder on the remote: paths of objects are relative to it.
@@ -38,7 +38,7 @@ pub struct RcloneOptions {
 
 impl RcloneOptions {
     /// The usual: `rclone` on `PATH`, no bandwidth limit, five minutes for a stall.
-    pub fn new(config: impl Into<PathBuf>, remote: RemoteName, path: RemotePath, mode: Mode) -> Self {
+    pub fn new(config: impl Into<Config>, remote: RemoteName, path: RemotePath, mode: Mode) -> Self {
         Self {
             program: "rclone".into(),
             config: config.into(),
