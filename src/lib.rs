@@ -3,7 +3,7 @@
 //! The crate is two columns that never import each other, on a pure common ground:
 //!
 //! ```text
-//! cli · serve                              people and probes; only `cli` sees both columns
+//! cli                                      people and probes; only it sees both columns
 //! orchestrators → controller               task → storage
 //!        decides and launches                     moves the bytes
 //! plan → api → domain                      pure: no clock, no I/O
@@ -20,6 +20,5 @@ pub mod controller;
 pub mod domain;
 pub mod orchestrators;
 pub mod plan;
-pub mod serve;
 pub mod storage;
 pub mod task;

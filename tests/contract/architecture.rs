@@ -1,7 +1,7 @@
 //! The layers of the design, read from the paths that the source names.
 //!
-//! `domain`, `api` and `plan` are pure and common. On them stand two columns, `controller` < `orchestrators` < `serve`
-//! and `storage` < `task`, that never name each other: whoever decides cannot reach a remote or a database, whoever
+//! `domain`, `api` and `plan` are pure and common. On them stand two columns, `controller` < `orchestrators` and
+//! `storage` < `task`, that never name each other: whoever decides cannot reach a remote or a database, whoever
 //! moves bytes decides nothing. Only `cli` sees both.
 
 mod source;
@@ -19,10 +19,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("plan", &["api", "domain"]),
     ("controller", &["plan", "api", "domain"]),
     ("orchestrators", &["controller", "plan", "api", "domain"]),
-    ("serve", &["orchestrators", "controller", "plan", "api", "domain"]),
     ("storage", &["plan", "api", "domain"]),
     ("task", &["storage", "plan", "api", "domain"]),
-    ("cli", &["serve", "orchestrators", "controller", "task", "storage", "plan", "api", "domain"]),
+    ("cli", &["orchestrators", "controller", "task", "storage", "plan", "api", "domain"]),
 ];
 
 /// Layers without a clock or any input and output.
@@ -219,7 +218,7 @@ fn planted_violations_are_found() {
         ("controller/a.rs", "fn f(_: crate::task::Verb) {}", "controller must not know task"),
         ("task/a.rs", "use super::super::controller::Port;", "task must not know controller"),
         ("domain/a.rs", "use backstay::cli::run;", "domain must not know cli"),
-        ("serve/a.rs", "use crate::task::backup;", "serve must not know task"),
+        ("orchestrators/a.rs", "use crate::task::backup;", "orchestrators must not know task"),
         ("domain/a.rs", "use std::{fmt, fs::{self, File}};", "domain/a.rs is pure and names std::fs"),
         ("domain/a.rs", "fn f() { tokio::spawn(async {}); }", "domain/a.rs is pure and names tokio::spawn"),
         ("helpers.rs", "use crate::domain::names;", "helpers.rs belongs to no layer"),
