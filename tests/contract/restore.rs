@@ -100,7 +100,11 @@ impl Site {
 
     /// The program itself: exit code, and everything that it says.
     fn backstay(&self, arguments: &[&str]) -> (i32, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_backstay"));
+        self.run(Command::new(env!("CARGO_BIN_EXE_backstay")), arguments)
+    }
+
+    /// The same by a command that the program's arguments are added to.
+    fn run(&self, mut command: Command, arguments: &[&str]) -> (i32, String) {
         command.env("PATH", tools::path_variable()).arg(arguments[0]);
         command.args(["--from", "box:WT/production", "--rclone-config"]).arg(self.remote.config());
         let output = command.args(&arguments[1..]).output().unwrap();
@@ -235,6 +239,41 @@ async fn the_command_line_plans_restores_refuses_and_verifies() {
     let fresh = format!("homes={}", scratch.join("fresh").display());
     let (code, said) = site.backstay(&["restore", "--volume", &fresh]);
     assert!(code == 3 && said.contains("not restored") && said.contains(".tar.zst.00001"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_mounted_below_the_target_is_not_deleted() {
+    if !Command::new("unshare").args(["-rm", "true"]).status().is_ok_and(|status| status.success()) {
+        return println!("skipped: this user cannot mount anything");
+    }
+    let scratch = Scratch::new("mounted");
+    let tree = scratch.folder("tree");
+    fs::create_dir(tree.join("in")).unwrap();
+    fs::write(tree.join("in/file"), "file").unwrap();
+    let site = Site::new();
+    let source = site.back_up(&tree, 1 << 20).await;
+    site.commit(source).await;
+    let (outside, target) = (scratch.folder("outside"), scratch.folder("back"));
+    let places = ["in/bind", "extra/deep/bind", "bind"].map(|place| target.join(place));
+    for folder in places.iter().chain([&target.join("extra/empty")]) {
+        fs::create_dir_all(folder).unwrap();
+    }
+    for file in [outside.join("kept"), target.join("mine"), target.join("extra/mine")] {
+        fs::write(file, "mine").unwrap();
+    }
+    // In a world of its own, which goes with the program.
+    let script =
+        r#"outside=$1; shift; for place in 1 2 3; do mount --bind "$outside" "$1"; shift; done; exec "$@""#;
+    let mut command = Command::new("unshare");
+    command.args(["-rm", "sh", "-ec", script, "sh"]).arg(&outside).args(&places);
+    command.arg(env!("CARGO_BIN_EXE_backstay"));
+    let homes = format!("homes={}", target.display());
+    let flags = ["restore", "--volume", &homes, "--owner=me", "--confirm=production", "--delete-extra"];
+    let (code, said) = site.run(command, &flags);
+    assert!(code == 3 && said.contains("extra could not be removed: something is mounted there"), "{said}");
+    assert!(said.contains("1 deleted"), "{said}");
+    assert!(outside.join("kept").exists() && target.join("extra/mine").exists());
+    assert!(target.join("in/file").exists() && !target.join("mine").exists());
 }
 
 /// Not a test of right and wrong: prints what `BACKSTAY_MEASURE` (a tree) takes.

@@ -2,7 +2,7 @@
 
 use super::{
     files::{
-        compare::{Difference, difference},
+        compare::{Difference, check_extra, difference},
         root::Root,
         selection::Selection,
         spool::relative,
@@ -197,6 +197,9 @@ async fn volume(
     record: &SourceRecord,
     target: &VolumeTarget,
 ) -> Result<VolumePlan, Failure> {
+    if target.delete_extra {
+        check_extra(record)?;
+    }
     let selection =
         Selection::new(&target.include).map_err(|e| Failure::permanent("InvalidPath", e.to_string()))?;
     let occupancy = occupancy(&target.directory)?;

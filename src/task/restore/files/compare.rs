@@ -2,15 +2,18 @@
 
 use super::{
     place::Trouble,
-    remove::{list_names, remove_tree},
+    remove::{Mount, list_names, remove_tree},
     root::{Directories, Root},
     spool::{STATE, relative},
 };
 use crate::{
     domain::verdict::Failure,
-    storage::index::{
-        codec::path_order,
-        record::{EntryKind, Record},
+    storage::{
+        index::{
+            codec::path_order,
+            record::{EntryKind, Record},
+        },
+        manifest::SourceRecord,
     },
 };
 use rustix::{
@@ -77,6 +80,26 @@ pub fn difference(
     Ok(difference)
 }
 
+/// Says that nothing can be told to be extra, if that is so.
+///
+/// # Errors
+/// The backup could not read everything: the only copy of that may be in the target.
+pub fn check_extra(source: &SourceRecord) -> Result<(), Failure> {
+    match source.counts.unreadable {
+        0 => Ok(()),
+        n => {
+            let what = if n == 1 { "1 entry".to_owned() } else { format!("{n} entries") };
+            let message = format!(
+                "{what} of {} could not be read when this backup was made: the only copy may be in the target, \
+                 and nothing there can be told to be extra",
+                source.source
+            );
+            Err(Failure::permanent("BackupLacksEntries", message)
+                .fix("restore without --delete-extra and remove by hand what is too much, or restore another snapshot"))
+        }
+    }
+}
+
 /// What was removed from a target.
 #[derive(Debug, Default)]
 pub struct Deleted {
@@ -96,9 +119,10 @@ pub fn delete_extra(
     within: &dyn Fn(&[u8]) -> bool,
 ) -> Result<Deleted, Failure> {
     let mut deleted = Deleted::default();
+    let mount = mount_of(root)?;
     walk(root, records, within, &mut |step| {
         if let Step::Extra(path, parent, name) = step {
-            match remove_tree(parent, name) {
+            match remove_tree(mount, parent, name) {
                 Ok(()) => deleted.entries += 1,
                 Err(errno) => deleted.failed.push((path.to_vec(), errno)),
             }
@@ -122,7 +146,7 @@ fn walk(
 ) -> Result<(), Failure> {
     let mut records = records.peekable();
     let mut directories = Directories::new(root);
-    let device = stat_of(root)?.st_dev;
+    let mount = mount_of(root)?;
     let mut levels = vec![Level { path: Vec::new(), names: names(root, b"")? }];
     while let Some(path) = next_path(&mut levels) {
         let record = advance(&mut records, &path, visit)?;
@@ -141,7 +165,9 @@ fn walk(
                 }
             }
             // What is mounted there is not the volume's.
-            None if within(&path) && stat.st_dev == device => visit(Step::Extra(&path, parent, name))?,
+            None if within(&path) && Mount::at(parent, name) == Ok(mount) => {
+                visit(Step::Extra(&path, parent, name))?
+            }
             None => {}
         }
     }
@@ -230,8 +256,8 @@ pub fn is_empty(root: &Root) -> Result<bool, Failure> {
     names(root, b"").map(|names| names.is_empty())
 }
 
-fn stat_of(root: &Root) -> Result<Stat, Failure> {
-    rustix::fs::fstat(root).map_err(|e| unreadable(b"", e))
+fn mount_of(root: &Root) -> Result<Mount, Failure> {
+    Mount::of(root).map_err(|e| unreadable(b"", e))
 }
 
 fn unreadable(path: &[u8], errno: Errno) -> Failure {

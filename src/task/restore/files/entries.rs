@@ -3,7 +3,7 @@
 
 use super::{
     job::Job,
-    metadata::{Made, apply, drop_other_xattrs, open_to_owner},
+    metadata::{Made, open_to_owner},
     place::{Trouble, clear, put},
     report::FilesReport,
     root::Directories,
@@ -95,7 +95,7 @@ fn make_other(
         EntryKind::Symlink => Made::Symlink(at, made_name, place.as_fd()),
         _ => Made::Place(place.as_fd()),
     };
-    apply(&made, record, &record.path, &job.options.metadata, report);
+    job.set_metadata(&made, record, &record.path, report);
     if made_name == SCRATCH.as_bytes() {
         put(job, at, made_name, parent, name)?;
     }
@@ -153,10 +153,7 @@ fn set_directory(job: &Job<'_>, record: &Record, report: &mut FilesReport) -> Re
     let place = job.root.directory(job.root.as_fd(), relative(&record.path))?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = openat(&place, ".", flags, Mode::empty())?;
-    if job.existing.may_replace() {
-        drop_other_xattrs(directory.as_fd(), record, &record.path, report);
-    }
-    apply(&Made::Open(directory.as_fd()), record, &record.path, &job.options.metadata, report);
+    job.set_metadata(&Made::Open(directory.as_fd()), record, &record.path, report);
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use super::{
     job::Job,
     member::{Found, Unreadable, explain, find, short},
-    metadata::{Made, apply, drop_other_xattrs},
+    metadata::Made,
     place::{Slot, Trouble},
     report::FilesReport,
     root::Directories,
@@ -100,7 +100,12 @@ impl<'a> Extractor<'a> {
                 self.report.bytes += record.size;
             }
             Ok(Outcome::Later) => {}
-            Err(Trouble::Entry(what)) => self.report.fail(path, what),
+            Err(Trouble::Entry(what)) => {
+                self.report.fail(path, what);
+                if record.link.is_some() {
+                    self.job.lose(path)?;
+                }
+            }
             Err(Trouble::Fatal(failure)) => return Err(failure),
         }
         self.job.meter.add(record.size, 1);
@@ -133,7 +138,7 @@ impl<'a> Extractor<'a> {
                 return Err(errno.into());
             }
         }
-        apply(&Made::Open(slot.fd()), record, path, &self.job.options.metadata, &mut self.report);
+        self.job.set_metadata(&Made::Open(slot.fd()), record, path, &mut self.report);
         slot.keep(self.job)?;
         Ok(Outcome::Written)
     }
@@ -153,9 +158,7 @@ impl<'a> Extractor<'a> {
         if !alike || Some(hash_file(&fd, &mut self.buffer)?) != record.hash {
             return Ok(false);
         }
-        drop_other_xattrs(fd.as_fd(), record, &record.path, &mut self.report);
-        let made = Made::Open(fd.as_fd());
-        apply(&made, record, &record.path, &self.job.options.metadata, &mut self.report);
+        self.job.set_metadata(&Made::Open(fd.as_fd()), record, &record.path, &mut self.report);
         Ok(true)
     }
 }

@@ -1,8 +1,16 @@
 //! What all parts of one restore of files share.
 
-use super::{metadata::MetadataOptions, root::Root};
-use crate::task::context::Meter;
-use rustix::fd::OwnedFd;
+use super::{
+    metadata::{Made, MetadataOptions, apply, drop_other_xattrs},
+    report::FilesReport,
+    root::Root,
+    spool::STATE,
+};
+use crate::{domain::verdict::Failure, storage::index::record::Record, task::context::Meter};
+use rustix::{
+    fd::OwnedFd,
+    fs::{Access, AtFlags, Mode, OFlags, accessat, openat},
+};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -48,6 +56,38 @@ pub struct Job<'a> {
     pub options: &'a FilesOptions,
     /// What may be replaced.
     pub existing: Existing,
+    /// Entries may begin with attributes that the backup does not have.
+    pub inherits: bool,
     /// Who watches.
     pub meter: &'a Meter,
+}
+
+impl Job<'_> {
+    /// Gives an entry the recorded metadata.
+    pub fn set_metadata(&self, made: &Made<'_>, record: &Record, path: &[u8], report: &mut FilesReport) {
+        if self.inherits {
+            drop_other_xattrs(made, record, path, report);
+        }
+        apply(made, record, path, &self.options.metadata, report);
+    }
+
+    /// Remembers, on the disk, that a file with several names is not restored under `path`.
+    ///
+    /// # Errors
+    /// The target cannot be written.
+    pub fn lose(&self, path: &[u8]) -> Result<(), Failure> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+        openat(&self.state, lost(path), flags, Mode::RUSR).map(drop).map_err(|e| {
+            Failure::permanent("TargetNotWritable", format!("{STATE} could not be written: {e}"))
+        })
+    }
+
+    /// True when that was said of `path`.
+    pub fn is_lost(&self, path: &[u8]) -> bool {
+        accessat(&self.state, lost(path), Access::EXISTS, AtFlags::empty()).is_ok()
+    }
+}
+
+fn lost(path: &[u8]) -> String {
+    format!("lost-{}", blake3::hash(path).to_hex())
 }

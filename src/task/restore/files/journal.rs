@@ -15,7 +15,8 @@ use std::{
     thread::{JoinHandle, spawn},
 };
 
-const NAME: &str = "journal";
+/// The journal's name in our own directory.
+pub const NAME: &str = "journal";
 const HEAD: &str = "backstay-restore 1 ";
 
 /// The identity of the restore that a target is in the middle of, if any: what was given to [`Journal::open`].

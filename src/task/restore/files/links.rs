@@ -4,7 +4,7 @@ use super::{
     entries::settle,
     extract::Extractor,
     job::Job,
-    place::{Trouble, clear, is_same_file, put},
+    place::{Trouble, clear, is_same_content, put},
     report::FilesReport,
     root::Directories,
     selection::Selection,
@@ -31,6 +31,8 @@ struct Group {
     carrier: u64,
     /// The first name that is restored, once there is one.
     first: Option<u64>,
+    /// That failed.
+    lost: bool,
 }
 
 /// Joins names, and gives content to a name whose carrier is not selected.
@@ -68,8 +70,8 @@ impl<'a, 'b> Linker<'a, 'b> {
             let spooled = spooled?;
             let Some(link) = spooled.record.link.filter(|link| share(link, passes) == pass) else { continue };
             let Record { hash, mtime, .. } = spooled.record;
-            let group =
-                groups.entry((link, hash, mtime)).or_insert(Group { carrier: spooled.at.start, first: None });
+            let new = Group { carrier: spooled.at.start, first: None, lost: false };
+            let group = groups.entry((link, hash, mtime)).or_insert(new);
             if self.selection.selects(relative(&spooled.record.path)) {
                 self.name(group, &spooled, &mut directories, report)?;
             }
@@ -87,14 +89,17 @@ impl<'a, 'b> Linker<'a, 'b> {
         let Spooled { record, at } = spooled;
         let Some(first) = group.first else {
             group.first = Some(at.start);
-            return if group.carrier == at.start {
-                Ok(())
-            } else {
-                self.adopt(group.carrier, record, report)
-            };
+            if group.carrier != at.start {
+                self.adopt(group.carrier, record, report)?;
+            }
+            group.lost = self.job.is_lost(&record.path);
+            return Ok(());
         };
-        let first = self.record_at(first)?;
-        let done = self.join(directories, &first, record);
+        let done = if group.lost {
+            Err(Trouble::entry("is another name of a file that is not restored"))
+        } else {
+            self.join(directories, &self.record_at(first)?, record)
+        };
         if done.is_ok() {
             report.hard_links += 1;
         }
@@ -122,7 +127,10 @@ impl<'a, 'b> Linker<'a, 'b> {
         let (parent, name) = directories.parent(relative(&record.path))?;
         match linkat(from, from_name, parent, name, AtFlags::empty()) {
             Ok(()) => Ok(()),
-            Err(Errno::EXIST) if self.job.existing.may_replace() => {
+            // What has this very content may be what we restored: a name can be stored with content of its own.
+            Err(Errno::EXIST)
+                if self.job.existing.may_replace() || is_same_content(from, from_name, parent, name) =>
+            {
                 let state = self.job.state.as_fd();
                 clear(self.job, state, SCRATCH.as_bytes())?;
                 linkat(from, from_name, state, SCRATCH, AtFlags::empty())?;
@@ -130,8 +138,6 @@ impl<'a, 'b> Linker<'a, 'b> {
                 // Two names of one file are not moved onto each other: the scratch name is still there then.
                 clear(self.job, state, SCRATCH.as_bytes())
             }
-            Err(Errno::EXIST) if is_same_file(from, from_name, parent, name) => Ok(()),
-            Err(Errno::NOENT) => Err(Trouble::entry("is another name of a file that is not restored")),
             Err(errno) => Err(errno.into()),
         }
     }

@@ -7,8 +7,8 @@ use super::report::FilesReport;
 use crate::storage::index::record::{EntryKind, FileTime, Record};
 use rustix::{
     fs::{
-        AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chmod, chownat, fchmod, fchown,
-        flistxattr, fremovexattr, fsetxattr, futimens, setxattr, utimensat,
+        AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chmod, chownat, fchmod, fchown, fsetxattr,
+        futimens, getxattr, listxattr, removexattr, setxattr, utimensat,
     },
     io::Errno,
 };
@@ -156,15 +156,23 @@ pub fn open_to_owner(directory: BorrowedFd<'_>, mode: u32) -> Result<(), Errno> 
     chmod(by_descriptor(&directory), Mode::from_raw_mode(mode & 0o7777 | 0o700))
 }
 
-/// Removes attributes of an object that was there before and that the backup does not have: an old ACL would let
-/// people in.
-pub fn drop_other_xattrs(fd: BorrowedFd<'_>, record: &Record, path: &[u8], report: &mut FilesReport) {
+/// True when what is made in a directory gets more than it is given; also when that is not known.
+pub fn has_default_acl(directory: impl AsFd) -> bool {
+    let answer = getxattr(by_descriptor(&directory), "system.posix_acl_default", &mut [0_u8; 0]);
+    !matches!(answer, Err(Errno::NODATA | Errno::OPNOTSUPP))
+}
+
+/// Removes attributes that the backup does not have, of an object that was there before or got them from its
+/// directory: a foreign ACL would let people in.
+pub fn drop_other_xattrs(made: &Made<'_>, record: &Record, path: &[u8], report: &mut FilesReport) {
+    let (Made::Open(fd) | Made::Place(fd) | Made::Symlink(_, _, fd)) = made;
+    let place = by_descriptor(fd);
     let mut names = vec![0; 64 << 10];
-    let length = flistxattr(fd, names.as_mut_slice()).unwrap_or(0);
+    let length = listxattr(&place, names.as_mut_slice()).unwrap_or(0);
     for name in names[..length].split(|&c| c == 0).filter(|name| !name.is_empty()) {
         let ours = name.starts_with(b"user.") || name.starts_with(b"system.posix_acl_");
         if ours && !record.xattrs.iter().any(|(wanted, _)| wanted == name) {
-            note(report, path, &String::from_utf8_lossy(name), fremovexattr(fd, name));
+            note(report, path, &String::from_utf8_lossy(name), removexattr(&place, name));
         }
     }
 }

@@ -2,14 +2,18 @@
 
 use super::{
     job::Job,
-    remove::{absent_is_fine, remove_tree},
+    remove::{Mount, absent_is_fine, remove_tree},
     report::describe,
 };
 use crate::domain::verdict::Failure;
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
-    fs::{AtFlags, Mode, OFlags, openat, renameat, statat, unlinkat},
+    fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat},
     io::Errno,
+};
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
 };
 
 /// What keeps an entry from being restored.
@@ -143,7 +147,9 @@ pub fn clear(job: &Job<'_>, parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), T
         answer => answer,
     };
     match absent_is_fine(removed) {
-        Err(Errno::NOTEMPTY | Errno::EXIST) if job.options.delete_extra => Ok(remove_tree(parent, name)?),
+        Err(Errno::NOTEMPTY | Errno::EXIST) if job.options.delete_extra => {
+            Ok(remove_tree(Mount::of(job.root)?, parent, name)?)
+        }
         Err(Errno::NOTEMPTY | Errno::EXIST) => Err(Trouble::entry(
             "a directory with files in it has this name: move it away, or use --delete-extra",
         )),
@@ -151,8 +157,26 @@ pub fn clear(job: &Job<'_>, parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), T
     }
 }
 
-/// True when two names have the same content, as far as their inode or size tell.
-pub fn is_same_file(a: BorrowedFd<'_>, a_name: &[u8], b: BorrowedFd<'_>, b_name: &[u8]) -> bool {
-    let stat = |directory, name| statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
-    matches!((stat(a, a_name), stat(b, b_name)), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+/// True when two names are regular files of the same bytes.
+pub fn is_same_content(a: BorrowedFd<'_>, a_name: &[u8], b: BorrowedFd<'_>, b_name: &[u8]) -> bool {
+    let compare = || -> std::io::Result<bool> {
+        let (mut a, mut b) = (open_content(a, a_name)?, open_content(b, b_name)?);
+        loop {
+            let (left, right) = (a.fill_buf()?, b.fill_buf()?);
+            let length = left.len().min(right.len());
+            if length == 0 || left[..length] != right[..length] {
+                return Ok(left.is_empty() && right.is_empty());
+            }
+            a.consume(length);
+            b.consume(length);
+        }
+    };
+    compare().unwrap_or(false)
+}
+
+fn open_content(directory: BorrowedFd<'_>, name: &[u8]) -> std::io::Result<BufReader<File>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(openat(directory, name, flags, Mode::empty())?);
+    let regular = file.metadata()?.is_file();
+    regular.then(|| BufReader::with_capacity(64 << 10, file)).ok_or(std::io::ErrorKind::InvalidInput.into())
 }

@@ -123,6 +123,9 @@ impl FilesReport {
 
 /// An error of the system in words: `Permission denied`.
 pub(super) fn describe(errno: Errno) -> String {
+    if errno == Errno::BUSY {
+        return "something is mounted there: unmount it, or leave this as it is".to_owned();
+    }
     let text = std::io::Error::from(errno).to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }

@@ -1,12 +1,13 @@
 //! One volume, restored from beginning to end.
 
 use super::{
-    compare::delete_extra,
+    compare::{check_extra, delete_extra},
     entries::{finish_directories, make_directories, make_others},
     extract::Extractor,
     job::{Existing, FilesOptions, Job},
     journal::Journal,
     links::Linker,
+    metadata::has_default_acl,
     report::{FilesReport, describe},
     selection::Selection,
     spool::{Contents, Part, Purpose, SpoolReader, SpoolWriter},
@@ -87,6 +88,9 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn start(from: &FilesRestore, runtime: &tokio::runtime::Handle) -> Result<FilesReport, Failure> {
+        if from.options.delete_extra {
+            check_extra(&from.source)?;
+        }
         let selection = Selection::new(&from.options.include)
             .map_err(|e| Failure::permanent("InvalidPath", e.to_string()))?;
         let target = Target::open(&from.target, &from.identity(), from.confirmed)?;
@@ -98,6 +102,7 @@ impl Run<'_> {
             spool: target.state_path(),
             options: &from.options,
             existing: target.existing,
+            inherits: target.existing.may_replace() || has_default_acl(&target.root),
             meter: &from.meter,
         };
         let journal = Journal::open(&target.state_path(), &target.identity, journal_directory)?;

@@ -1,7 +1,12 @@
 //! The directory that is restored into: what is there, whether that may be touched, and our own corner in it.
 
 use super::{
-    compare, job::Existing, journal, metadata::set_directory_time, remove::remove_tree, root::Root,
+    compare,
+    job::Existing,
+    journal,
+    metadata::set_directory_time,
+    remove::{Mount, list_names, remove_tree},
+    root::Root,
     spool::STATE,
 };
 use crate::{
@@ -116,6 +121,7 @@ impl Target {
             Err(errno) => return Err(wrong(directory, errno)),
         }
         let state = open_state(&root).map_err(|e| wrong(&directory.join(STATE), e))?;
+        clear_state(&state).map_err(|e| wrong(&directory.join(STATE), e))?;
         Ok(Self { root, state, existing, identity })
     }
 
@@ -130,7 +136,9 @@ impl Target {
     /// It cannot be removed.
     pub fn close(self, root_time: Option<FileTime>) -> Result<(), Failure> {
         let failed = |e| wrong(Path::new(STATE), e);
-        remove_tree(self.root.as_fd(), STATE.as_bytes()).map_err(failed)?;
+        Mount::of(&self.root)
+            .and_then(|mount| remove_tree(mount, self.root.as_fd(), STATE.as_bytes()))
+            .map_err(failed)?;
         root_time.map_or(Ok(()), |time| set_directory_time(self.root.as_fd(), time)).map_err(failed)
     }
 }
@@ -141,6 +149,14 @@ fn open_state(root: &Root) -> Result<OwnedFd, Errno> {
     let state = openat(root, STATE, flags, Mode::empty())?;
     let stat = fstat(&state)?;
     if stat.st_uid == geteuid().as_raw() && stat.st_mode & 0o077 == 0 { Ok(state) } else { Err(Errno::PERM) }
+}
+
+/// Only the journal says anything about an earlier run: its other files may be those of another restore.
+fn clear_state(state: &OwnedFd) -> Result<(), Errno> {
+    let mount = Mount::of(state)?;
+    let names = list_names(state)?;
+    let rest = names.iter().filter(|name| *name != journal::NAME.as_bytes());
+    rest.into_iter().try_for_each(|name| remove_tree(mount, state.as_fd(), name))
 }
 
 fn by_descriptor(fd: &OwnedFd) -> PathBuf {

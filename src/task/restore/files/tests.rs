@@ -14,6 +14,10 @@ use crate::{
         tar::Extent,
     },
 };
+use rustix::{
+    fs::{XattrFlags, getxattr, setxattr},
+    io::Errno,
+};
 use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt},
@@ -136,6 +140,114 @@ async fn a_full_directory_in_the_way_of_a_file_goes_only_when_extra_things_may()
     restore.options.delete_extra = true;
     assert!(restore.run().await.unwrap().is_whole());
     assert_eq!(read(root, "a.txt"), "text");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_extra_where_the_backup_lacks_something() {
+    let target = tempfile::tempdir().unwrap();
+    fs::write(target.path().join("mine"), "the only copy").unwrap();
+    let mut restore = Fixture::new(small_tree()).await.restore(target.path());
+    restore.source.counts.unreadable = 1;
+    restore.confirmed = true;
+    restore.options.delete_extra = true;
+    let failure = restore.clone().run().await.unwrap_err();
+    assert_eq!((failure.verdict, failure.reason.as_str()), (Verdict::Permanent, "BackupLacksEntries"));
+    assert_eq!(fs::read_dir(target.path()).unwrap().count(), 1);
+    restore.options.delete_extra = false;
+    assert!(restore.run().await.unwrap().is_whole() && exists(target.path(), "mine"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_restore_left_behind_is_not_restored() {
+    let target = tempfile::tempdir().unwrap();
+    let interrupted = Fixture::new(small_tree()).await;
+    let gone = StoreError::Unavailable { operation: "reading".to_owned(), detail: "no answer".to_owned() };
+    interrupted.store.fault(Fault {
+        operation: Operation::Read,
+        path: ".tar.zst.".to_owned(),
+        skip: 0,
+        times: 1,
+        effect: Effect::Refuse(gone),
+    });
+    interrupted.restore(target.path()).run().await.unwrap_err();
+    let mut other = Fixture::new(vec![file("./only", "x")]).await.restore(target.path());
+    other.confirmed = true;
+    let report = other.run().await.unwrap();
+    assert!(report.is_whole(), "{report:?}");
+    assert_eq!((report.files, report.symlinks, report.hard_links), (1, 0, 0));
+    assert!(exists(target.path(), "only") && !exists(target.path(), "out"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_target_gives_to_new_entries_does_not_stay_on_them() {
+    let target = tempfile::tempdir().unwrap();
+    // Everything for user 12345, as `setfacl -d -m u:12345:rwx` puts it.
+    let acl: Vec<u8> = [(0x01, 7, u32::MAX), (0x02, 7, 12_345), (0x04, 5, u32::MAX)]
+        .into_iter()
+        .chain([(0x10, 7, u32::MAX), (0x20, 5, u32::MAX)])
+        .fold(2_u32.to_le_bytes().to_vec(), |mut acl, (tag, permissions, id): (u16, u16, u32)| {
+            acl.extend(
+                tag.to_le_bytes().into_iter().chain(permissions.to_le_bytes()).chain(id.to_le_bytes()),
+            );
+            acl
+        });
+    let default = "system.posix_acl_default";
+    if setxattr(target.path(), default, &acl, XattrFlags::empty()) == Err(Errno::OPNOTSUPP) {
+        return; // This file system has none.
+    }
+    let inherited = |path: &str, name: &str| {
+        let path = target.path().join(path);
+        getxattr(path, name, &mut [0_u8; 0]).is_ok()
+    };
+    fs::create_dir(target.path().join("probe")).unwrap();
+    assert!(inherited("probe", default) && inherited("probe", "system.posix_acl_access"));
+    fs::remove_dir(target.path().join("probe")).unwrap();
+    Fixture::new(small_tree()).await.restore_well(target.path()).await;
+    for path in ["", "a", "a/one", "a/locked", "a/locked/two", "a/first", "a.txt", "holes", "pipe"] {
+        assert!(!inherited(path, default) && !inherited(path, "system.posix_acl_access"), "{path}");
+    }
+}
+
+/// True when all paths are names of one file.
+fn is_one_file(root: &Path, paths: &[&str]) -> bool {
+    let inodes: Vec<_> = paths.iter().map(|path| fs::metadata(root.join(path)).unwrap().ino()).collect();
+    inodes.iter().all(|inode| *inode == inodes[0])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_were_stored_with_content_of_their_own_are_joined() {
+    let mut tree = names(1, "shared", &["./a", "./b", "./c"]);
+    // The packer had forgotten the first name.
+    tree[1].member_kind = None;
+    let mut holes = names(3, "middle", &["./h", "./i"]);
+    for entry in &mut holes {
+        let extents = [Extent { offset: 5 << 20, length: 6 }];
+        let link = entry.record.link;
+        *entry = sparse(str::from_utf8(&entry.record.path).unwrap(), 10 << 20, &extents, b"middle");
+        entry.record.link = link;
+    }
+    let target = tempfile::tempdir().unwrap();
+    let report = Fixture::new([tree, holes].concat()).await.restore_well(target.path()).await;
+    assert_eq!(report.hard_links, 3);
+    for joined in [&["a", "b", "c"][..], &["h", "i"]] {
+        assert!(is_one_file(target.path(), joined), "{joined:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_name_is_joined_to_what_was_there_before() {
+    let target = tempfile::tempdir().unwrap();
+    fs::write(target.path().join("a"), "live").unwrap();
+    let mut tree = names(1, "shared", &["./a", "./b", "./c"]);
+    tree.iter_mut().for_each(|entry| entry.record.hash = Some([0; 16]));
+    let mut restore = Fixture::new(tree).await.restore(target.path());
+    restore.confirmed = true;
+    let all = restore.clone().run().await.unwrap();
+    restore.options.include = vec!["b".to_owned(), "c".to_owned()];
+    let adopted = restore.run().await.unwrap();
+    assert_eq!((all.failed, all.hard_links, adopted.failed, adopted.hard_links), (3, 0, 2, 0), "{all:?}");
+    assert_eq!(read(target.path(), "a"), "live");
+    assert!(!exists(target.path(), "b") && !exists(target.path(), "c"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
