@@ -148,12 +148,15 @@ impl Step<'_> {
             return Ok((record, warnings));
         }
         self.context.meter.begin(&format!("{name}: storing"), None);
-        let record = self.world.store(source, &self.context).await?;
+        let stored = self.world.store(source, &self.context).await;
+        let remarks = self.context.meter.take_remarks();
+        let record = stored?;
         let last_good = self.work.last_good.iter().find(|last| last.source == name);
         let accept = self.work.accept_shrink;
         let mut warnings = guard::check(source, &record, last_good, self.work.guards, accept)
             .map_err(|failure| self.name_policy(failure))?;
         let record = self.write_record(record).await?;
+        warnings.extend(remarks.into_iter().map(|remark| format!("{name}: {remark}")));
         warnings.extend(self.warnings(&record));
         Ok((record, warnings))
     }

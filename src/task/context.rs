@@ -36,7 +36,7 @@ impl SourceContext {
     }
 }
 
-/// Counters of the current phase, written by the workers, read by whoever shows them.
+/// Counters of the current phase and remarks, written by the workers, read by whoever shows them.
 #[derive(Debug, Default)]
 pub struct Meter {
     bytes: AtomicU64,
@@ -44,6 +44,7 @@ pub struct Meter {
     /// 0: unknown.
     total: AtomicU64,
     phase: Mutex<String>,
+    remarks: Mutex<Vec<String>>,
 }
 
 impl Meter {
@@ -60,6 +61,20 @@ impl Meter {
     pub fn add(&self, bytes: u64, items: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.items.fetch_add(items, Ordering::Relaxed);
+    }
+
+    /// Says something that a person should know when it is over; once, however often it comes up.
+    pub fn remark(&self, text: String) {
+        let mut remarks = self.remarks.lock().unwrap_or_else(PoisonError::into_inner);
+        if !remarks.contains(&text) {
+            tracing::warn!("{text}");
+            remarks.push(text);
+        }
+    }
+
+    /// What was remarked since it was last asked for.
+    pub fn take_remarks(&self) -> Vec<String> {
+        std::mem::take(&mut *self.remarks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The counters now.

@@ -90,6 +90,8 @@ pub struct Model {
     pub reads: AtomicUsize,
     /// Entries of each source that cannot be read.
     pub unreadable: AtomicU64,
+    /// What each source remarks.
+    pub remarks: Mutex<Vec<String>>,
     /// How the store was opened, each time.
     pub opened: Mutex<Vec<Access>>,
 }
@@ -114,6 +116,7 @@ impl Model {
             ),
             reads: AtomicUsize::new(0),
             unreadable: AtomicU64::new(0),
+            remarks: Mutex::default(),
             opened: Mutex::default(),
         }
     }
@@ -197,6 +200,7 @@ impl World for Model {
     async fn store(&self, source: &Source, context: &SourceContext) -> Result<SourceRecord, Failure> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         let name = source.name().to_string();
+        self.remarks.lock().unwrap().iter().for_each(|remark| context.meter.remark(remark.clone()));
         let files = self.contents.lock().unwrap()[&name].clone()?;
         let prefix = format!("{name}-{}", context.attempt);
         let mut record = manifest::tests::record(&context.snapshot, &name, &context.attempt);

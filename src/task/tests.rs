@@ -166,6 +166,14 @@ async fn a_listing_that_is_late_makes_no_snapshot_partial() {
 }
 
 #[tokio::test]
+async fn what_a_source_remarks_is_in_the_report() {
+    let model = Model::new();
+    *model.remarks.lock().unwrap() = vec!["odd".to_owned(), "odd".to_owned()];
+    let report = back_up(&model, backup_work(NIGHT)).await;
+    assert_eq!(report.warnings, ["homes: odd", "mail: odd"]);
+}
+
+#[tokio::test]
 async fn an_optional_source_is_a_remark() {
     let model = Model::new();
     model.set("optional-scratch", Err(Failure::temporary("Gone", "scratch is gone")));

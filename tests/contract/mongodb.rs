@@ -318,6 +318,7 @@ async fn a_replica_set_with_access_control() {
         client.database(database).run_command(create).await.unwrap();
     }
     wrong_credentials_say_what_to_do(&site).await;
+    a_member_that_refuses_is_not_read(&site, &other).await;
     let record = a_dump_under_writes_is_one_moment(&site, &other, &client).await;
     users_come_back_and_none_is_lost(&site, &other, &record).await;
     a_part_of_the_deployment_is_one_moment_too(&site, &other).await;
@@ -359,6 +360,23 @@ async fn wrong_credentials_say_what_to_do(site: &Site) {
     assert!(remarks[0].contains("(secondary)") && remarks[1].contains("PointInTime"), "{remarks:?}");
     let record = site.dump(13, &backup).await.unwrap();
     assert_eq!(record.dump.unwrap().class, Consistency::PointInTime);
+}
+
+/// Here one that was never a member.
+async fn a_member_that_refuses_is_not_read(site: &Site, other: &Site) {
+    let uri = other.mongo.uri();
+    let stranger = uri["mongodb://".len()..].split('/').next().unwrap();
+    let password = SecretSource::File(site.scratch.file("password-stranger", "b"));
+    let connection = MongoConnection {
+        uri: MongoUri::Plain(site.mongo.uri().replace("mongodb://", &format!("mongodb://{stranger},"))),
+        username: Some("backup".into()),
+        password: Some(password),
+        ..site.connection()
+    };
+    let context = site.context(14);
+    mongodb::store_with(&context, &policy(connection), &pinned()).await.unwrap();
+    let remarks = context.meter.take_remarks();
+    assert!(remarks[0].contains(&format!("MongoDB at {stranger} refused the user")), "{remarks:?}");
 }
 
 async fn a_dump_under_writes_is_one_moment(site: &Site, other: &Site, client: &Client) -> SourceRecord {
@@ -545,7 +563,7 @@ exec "$real" "$@""#;
     assert_eq!(store(9, &nothing, &pinned()).await.unwrap_err().reason, "NothingSelected");
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     for (uri, verdict, reason) in [
-        (format!("mongodb://127.0.0.1:{closed}/"), Verdict::Temporary, "DatabaseUnreachable"),
+        (format!("mongodb://127.0.0.1:{closed},nowhere.invalid/"), Verdict::Temporary, "DatabaseUnreachable"),
         (site.mongo.uri().replace("rs1", "other"), Verdict::Permanent, "WrongReplicaSet"),
         (site.mongo.uri().replace("/?", "/girder?"), Verdict::Permanent, "DatabaseInConnectionString"),
     ] {
@@ -553,6 +571,12 @@ exec "$real" "$@""#;
         policy.connection.uri = MongoUri::Plain(uri);
         let failure = store(10, &policy, &pinned()).await.unwrap_err();
         assert_eq!((failure.verdict, failure.reason.as_str()), (verdict, reason), "{failure:?}");
+        if reason == "DatabaseUnreachable" {
+            let said = format!(
+                "MongoDB cannot be reached: 127.0.0.1:{closed}: connection refused; nowhere.invalid:27017: unknown host"
+            );
+            assert_eq!(failure.message, said);
+        }
     }
     no_secret_shows(&site).await;
 }

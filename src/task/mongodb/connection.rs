@@ -68,6 +68,14 @@ impl Connection {
         Self { options: tamed(options), place: "scratch".to_owned() }
     }
 
+    /// The same, of one of its members: what fails then is said of that one.
+    #[must_use]
+    pub fn only(&self, address: &ServerAddress) -> Self {
+        let mut one = self.clone();
+        one.options.hosts = vec![address.clone()];
+        one
+    }
+
     /// The hosts of the connection string, for messages.
     pub fn hosts(&self) -> String {
         self.options.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")

@@ -49,22 +49,66 @@ pub fn from_driver_for(error: &Error, connection: &Connection, needs: Needs) -> 
         ErrorKind::Command(command) => {
             Failure::temporary("DatabaseError", format!("MongoDB at {hosts}: {}", command.message))
         }
-        ErrorKind::ServerSelection { .. } | ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } => {
-            unreachable(connection, &error.to_string())
+        kind @ (ErrorKind::ServerSelection { .. }
+        | ErrorKind::Io(_)
+        | ErrorKind::ConnectionPoolCleared { .. }) => {
+            unreachable(connection, &each_said(&kind.to_string(), &hosts))
         }
-        _ => Failure::temporary("DatabaseError", format!("MongoDB at {hosts}: {error}")),
+        kind => Failure::temporary("DatabaseError", format!("MongoDB at {hosts}: {kind}")),
     }
 }
 
-/// No answer.
-pub fn unreachable(connection: &Connection, detail: &str) -> Failure {
-    let hosts = connection.hosts();
-    Failure::temporary("DatabaseUnreachable", format!("MongoDB at {hosts} cannot be reached: {detail}")).fix(
-        format!(
-            "check that it runs, and that {}.uri names its hosts as they are seen from here",
-            connection.place()
-        ),
-    )
+const UNREACHABLE: &str = "MongoDB cannot be reached: ";
+
+/// No answer: `said` is `host: clause` for each host, joined by `; `.
+pub fn unreachable(connection: &Connection, said: &str) -> Failure {
+    Failure::temporary("DatabaseUnreachable", format!("{UNREACHABLE}{said}")).fix(format!(
+        "check that it runs, and that {}.uri names its hosts as they are seen from here",
+        connection.place()
+    ))
+}
+
+/// Of hosts that were asked, none of which can be read, one failure: the first that knows more than that one is out of
+/// reach, or what each said.
+pub fn together(connection: &Connection, mut failures: Vec<Failure>) -> Failure {
+    if let Some(other) = failures.iter().position(|f| !f.message.starts_with(UNREACHABLE)) {
+        return failures.swap_remove(other);
+    }
+    let said: Vec<_> = failures.iter().filter_map(|f| f.message.strip_prefix(UNREACHABLE)).collect();
+    unreachable(connection, &said.join("; "))
+}
+
+/// What each server said, from the driver's words for a whole topology; or for `hosts`, from its words for one error.
+fn each_said(words: &str, hosts: &str) -> String {
+    let server = |words: &str| {
+        let (address, words) = words.split_once(", Type: ")?;
+        let said = match words.split_once(", Error: ") {
+            Some((_, error)) => clause(error),
+            None if words.starts_with("Unknown") => NO_ANSWER.to_owned(),
+            None => "takes no writes now".to_owned(),
+        };
+        Some(format!("{address}: {said}"))
+    };
+    let servers: Vec<_> = words.split("{ Address: ").skip(1).filter_map(server).collect();
+    if servers.is_empty() { format!("{hosts}: {}", clause(words)) } else { servers.join("; ") }
+}
+
+const NO_ANSWER: &str = "no answer";
+
+/// One clause for what a driver or tool says in many words.
+fn clause(words: &str) -> String {
+    let known = [
+        ("refused", "connection refused"),
+        ("lookup", "unknown host"),
+        ("timed out", NO_ANSWER),
+        ("timeout", NO_ANSWER),
+    ];
+    if let Some((_, clause)) = known.iter().find(|(word, _)| words.contains(word)) {
+        return (*clause).to_owned();
+    }
+    let plain = words.trim_start_matches("Kind: ").trim_start_matches("I/O error: ");
+    let end = [" (os error", ", labels: ", ", current topology"].iter().filter_map(|mark| plain.find(mark));
+    plain[..end.min().unwrap_or(plain.len())].to_owned()
 }
 
 fn refused(connection: &Connection) -> Failure {
@@ -127,7 +171,7 @@ pub fn from_tool(tool: &str, said: &str, ended: &str, connection: &Connection, n
         format!("{tool} ended with {ended}: {said}")
     };
     if has(&["server selection error", "connection refused", "no reachable servers"]) {
-        return unreachable(connection, &message);
+        return unreachable(connection, &format!("{}: {tool}: {}", connection.hosts(), clause(said)));
     }
     if matches!(needs, Needs::Backup) && has(OPLOG) {
         return Failure::temporary(OPLOG_INTERRUPTED, message);
@@ -139,6 +183,42 @@ pub fn from_tool(tool: &str, said: &str, ended: &str, connection: &Connection, n
 mod tests {
     use super::*;
     use mongodb::options::ServerAddress;
+
+    #[test]
+    fn each_host_has_one_clause() {
+        let error = "Kind: I/O error: Connection refused (os error 111), labels: {}, source: None, server response: None";
+        let words = format!(
+            "Server selection timeout: No available servers. Topology: {{ Type: Unknown, Servers: [ \
+             {{ Address: a:1, Type: Unknown, Error: {error} }}, {{ Address: b:2, Type: Unknown }}, \
+             {{ Address: c:3, Type: RsSecondary, Average RTT: 1ms }}, ] }}"
+        );
+        assert_eq!(
+            each_said(&words, "a:1,b:2,c:3"),
+            "a:1: connection refused; b:2: no answer; c:3: takes no writes now"
+        );
+        for (words, said) in [
+            ("I/O error: failed to lookup address information: Name or service not known", "unknown host"),
+            (
+                "Kind: I/O error: Connection reset by peer (os error 104), labels: {}",
+                "Connection reset by peer",
+            ),
+            ("server selection error: server selection timeout, current topology: { Type: …", "no answer"),
+        ] {
+            assert_eq!(each_said(words, "h:1"), format!("h:1: {said}"));
+        }
+    }
+
+    #[test]
+    fn of_several_hosts_what_tells_most_is_said() {
+        let connection = Connection::local(ServerAddress::parse("h:1").unwrap());
+        let [a, b] = ["a:1: unknown host", "b:2: no answer"].map(|said| unreachable(&connection, said));
+        let tls = Failure::permanent("TlsConfiguration", "MongoDB at c:3: no certificate");
+        assert_eq!(
+            together(&connection, vec![a.clone(), b.clone()]).message,
+            "MongoDB cannot be reached: a:1: unknown host; b:2: no answer"
+        );
+        assert_eq!(together(&connection, vec![a, tls.clone(), b]), tls);
+    }
 
     #[test]
     fn what_tools_say_has_a_verdict_and_a_next_step() {

@@ -74,12 +74,16 @@ impl Member {
     }
 }
 
-/// Finds the member to read.
+/// Finds the member to read; and remarks for a person: a member that refuses the credentials, such as one that does not
+/// know the users yet, is none to read.
 ///
 /// # Errors
 /// None that answers, refused credentials, or none of the wanted role that is not behind.
-pub async fn choose(connection: &Connection, preference: MemberPreference) -> Result<Member, Failure> {
-    let members = all(connection).await?;
+pub async fn choose(
+    connection: &Connection,
+    preference: MemberPreference,
+) -> Result<(Member, Vec<String>), Failure> {
+    let (members, refused) = all(connection).await?;
     let newest = members.iter().filter_map(|m| m.last_write).max().unwrap_or(0);
     let lag =
         |m: &Member| Duration::from_millis(u64::try_from(newest - m.last_write.unwrap_or(0)).unwrap_or(0));
@@ -96,7 +100,11 @@ pub async fn choose(connection: &Connection, preference: MemberPreference) -> Re
             MemberPreference::Secondary => secondary(),
         }
     };
-    chosen.cloned().ok_or_else(|| {
+    if let Some(chosen) = chosen {
+        let remark = |f: Failure| format!("{}; {} is read", f.message, chosen.address);
+        return Ok((chosen.clone(), refused.into_iter().map(remark).collect()));
+    }
+    Err(refused.into_iter().next().unwrap_or_else(|| {
         let seen: Vec<_> = members
             .iter()
             .map(|m| format!("{} is {}, {} s behind", m.address, state(m), lag(m).as_secs()))
@@ -109,7 +117,7 @@ pub async fn choose(connection: &Connection, preference: MemberPreference) -> Re
             ),
         )
         .fix("wait for an election or for the secondaries to catch up, or change mongodb.member")
-    })
+    }))
 }
 
 fn state(member: &Member) -> &'static str {
@@ -120,10 +128,11 @@ fn state(member: &Member) -> &'static str {
     }
 }
 
-/// All members that answer: first those of the connection string, then those that they know.
-async fn all(connection: &Connection) -> Result<Vec<Member>, Failure> {
+/// All members that answer: first those of the connection string, then those that they know; and who refused the
+/// credentials.
+async fn all(connection: &Connection) -> Result<(Vec<Member>, Vec<Failure>), Failure> {
     let ask = |address: ServerAddress| async move {
-        let answer = hello(connection, &address).await;
+        let answer = hello(&connection.only(&address), &address).await;
         (address, answer)
     };
     let mut answers = join_all(connection.seeds().iter().cloned().map(ask)).await;
@@ -145,14 +154,13 @@ async fn all(connection: &Connection) -> Result<Vec<Member>, Failure> {
             Err(failure) => failures.push(failure),
         }
     }
-    if let Some(refused) = failures.iter().position(|f| f.verdict == Verdict::Credentials) {
-        return Err(failures.swap_remove(refused));
-    }
+    let (mut refused, others): (Vec<_>, Vec<_>) =
+        failures.into_iter().partition(|f| f.verdict == Verdict::Credentials);
     if members.is_empty() {
-        return Err(failures.pop().unwrap_or_else(|| failure::unreachable(connection, "it names no host")));
+        return Err(refused.pop().unwrap_or_else(|| failure::together(connection, others)));
     }
     same_set(connection, &members)?;
-    Ok(members)
+    Ok((members, refused))
 }
 
 fn same_set(connection: &Connection, members: &[Member]) -> Result<(), Failure> {
@@ -222,7 +230,10 @@ pub async fn timely<T>(
 ) -> Result<T, Failure> {
     match tokio::time::timeout(ANSWER, question.into_future()).await {
         Ok(answer) => answer.map_err(|e| failure::from_driver(&e, connection)),
-        Err(_) => Err(failure::unreachable(connection, &format!("no answer in {} s", ANSWER.as_secs()))),
+        Err(_) => {
+            let said = format!("{}: no answer in {} s", connection.hosts(), ANSWER.as_secs());
+            Err(failure::unreachable(connection, &said))
+        }
     }
 }
 

@@ -170,7 +170,8 @@ impl Attempt<'_> {
     }
 
     async fn server(&self) -> Result<Server, Failure> {
-        let member = member::choose(self.connection, self.mongodb.member).await?;
+        let (member, refused) = member::choose(self.connection, self.mongodb.member).await?;
+        refused.into_iter().for_each(|remark| self.context.meter.remark(remark));
         tracing::info!("reading {} ({})", member.address, member.role());
         let client = self.connection.member(&member.address)?;
         let build = member::command(self.connection, &client, doc! {"buildInfo": 1}).await?;

@@ -16,7 +16,7 @@ use mongodb::bson::{Document, doc};
 /// What a dump would fail with: no answer, refused credentials, a missing role, no member to read.
 pub async fn preflight(mongodb: &Mongodb) -> Result<Vec<String>, Failure> {
     let connection = Connection::resolve(&mongodb.connection, "mongodb").await?;
-    let member = member::choose(&connection, mongodb.member).await?;
+    let (member, refused) = member::choose(&connection, mongodb.member).await?;
     let no_oplog = why_no_oplog(member.topology, mongodb.oplog)?;
     let client = connection.member(&member.address)?;
     let build = member::command(&connection, &client, doc! {"buildInfo": 1}).await?;
@@ -45,5 +45,6 @@ pub async fn preflight(mongodb: &Mongodb) -> Result<Vec<String>, Failure> {
         }
         None => {}
     }
+    remarks.extend(refused);
     Ok(remarks)
 }
