@@ -239,6 +239,25 @@ async fn a_standalone_server_and_back() {
     drill_finds_what_is_damaged(&site, &record).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_mongorestore_leaves_out_is_told() {
+    let site = Site::start(Plan::default()).await;
+    let odd = site.mongo.client().await.database("odd");
+    odd.collection("new\nline").insert_one(doc! {"_id": 1}).await.unwrap();
+    let context = site.context(1);
+    let record = mongodb::store_with(&context, &policy(site.connection()), &pinned()).await.unwrap();
+    let remarks = context.meter.take_remarks();
+    assert!(remarks.len() == 1 && remarks[0].contains(r#""odd.new\nline""#), "{remarks:?}");
+    let restore = async |from: &str, to: &str| {
+        let renames = vec![Rename::parse(from, to).unwrap()];
+        let options = MongoOptions { renames, ..MongoOptions::default() };
+        site.restore(&record, &site, &options).await.unwrap()
+    };
+    let report = restore("odd", "copy").await;
+    assert!(report.differences[0].contains("leaves out names with a newline"), "{report:?}");
+    assert!(restore("odd.new\nline", "copy.new line").await.is_whole());
+}
+
 /// A drill of a good backup is whole; of one with a flipped bit it says which object, and starts no server in vain.
 async fn drill_finds_what_is_damaged(site: &Site, record: &SourceRecord) {
     let folder = site.scratch.folder("drill");

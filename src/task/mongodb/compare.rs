@@ -113,8 +113,13 @@ async fn one(
     let Some(found) = found else {
         // The oplog may have dropped it again.
         let gone = expected.documents.is_some() || expected.kind == Kind::View;
+        let why = if expected.namespace.has_lines() {
+            ": mongorestore leaves out names with a newline, give it another one with rename"
+        } else {
+            ""
+        };
         return Ok(if gone {
-            vec![format!("the {} is missing", expected.kind.as_str())]
+            vec![format!("the {} is missing{why}", expected.kind.as_str())]
         } else {
             Vec::new()
         });

@@ -147,6 +147,7 @@ impl Attempt<'_> {
         let after = member::timely(self.connection, catalog::list(&server.client)).await?;
         expect::check(&before, &after, &filter, &contents, reason.is_none())?;
         let end = clock::now();
+        self.warn_of_lines(&contents);
         warn_of_a_short_oplog(start, end, server.oplog_seconds);
         let finish = tokio::task::spawn_blocking(move || writer.finish());
         let finished = finish.await.map_err(|_| Failure::temporary("Interrupted", "storing was stopped"))?;
@@ -189,6 +190,18 @@ impl Attempt<'_> {
             client,
             oplog_seconds,
         })
+    }
+
+    /// mongodump takes names of several lines; mongorestore leaves them out and says nothing.
+    fn warn_of_lines(&self, contents: &Contents) {
+        let names = kept(contents).filter_map(|entry| entry.target.as_ref()).filter(|name| name.has_lines());
+        let names: Vec<_> = names.map(|name| format!("{:?}", name.to_string())).collect();
+        if !names.is_empty() {
+            self.context.meter.remark(format!(
+                "{} is in the backup, but mongorestore leaves out names with a newline: rename it, or rename it when it is restored",
+                names.join(", ")
+            ));
+        }
     }
 
     fn filter(&self) -> Filter {
