@@ -127,6 +127,10 @@ async fn database(
                 findings.hit(pack, "restores differently", difference.clone());
             }
             report.add(findings);
+            report.remarks.push(format!(
+                "{}: a drill does not compare users, roles and the database config, nor the documents of the {} collections that changed during the dump",
+                record.source, restored.changed_by_oplog
+            ));
             if restored.is_whole() {
                 (proof.namespaces, proof.documents, proof.bytes) =
                     (restored.namespaces, restored.documents, restored.bytes);

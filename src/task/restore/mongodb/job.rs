@@ -58,6 +58,8 @@ pub struct MongoReport {
     pub bytes: u64,
     /// Oplog entries of the archive; they were replayed when the backup is a point in time.
     pub oplog_entries: u64,
+    /// Namespaces that the oplog of the archive changes: their documents are not compared.
+    pub changed_by_oplog: u64,
     /// Users and roles that were restored.
     pub users: u64,
     /// Users and roles of the backup that were there already and stayed as they are.

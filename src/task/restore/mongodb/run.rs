@@ -9,7 +9,7 @@ use crate::{
     domain::{snapshot::Consistency, verdict::Failure},
     storage::{
         archive::{
-            contents::{Contents, Entry},
+            contents::{Contents, Entry, Kind},
             listing,
         },
         pack::reader::PackReader,
@@ -62,6 +62,10 @@ impl Job<'_> {
             documents: kept().map(|e| e.documents).sum(),
             bytes: kept().map(|e| e.bytes).sum(),
             oplog_entries: contents.oplog.map_or(0, |oplog| oplog.entries),
+            changed_by_oplog: expected
+                .iter()
+                .filter(|e| e.documents.is_none() && e.kind != Kind::View)
+                .count() as u64,
             users: users.restored,
             users_kept: users.kept,
             difference_count: differences.len() as u64,
