@@ -84,7 +84,7 @@ pub(super) fn new_run(
             guards: policy.guards,
             accept_shrink,
             last_good: status.last_success.as_ref().map(|run| run.sources.clone()).unwrap_or_default(),
-            keep: keep(observed),
+            keep: keep(observed, &[]),
             limits: TaskLimits::from(&policy.task),
             claimed_at: now,
             request: request.map(|r| r.id.clone()),
@@ -93,10 +93,11 @@ pub(super) fn new_run(
     }
 }
 
-/// Snapshots that pruning must leave: those that people hold, and the newest one that was restored and compared.
-fn keep(observed: &Observed) -> Vec<SnapshotName> {
+/// Snapshots that pruning must leave: those that people hold, the newest one that was restored and compared, and those of
+/// `before`.
+pub(super) fn keep(observed: &Observed, before: &[SnapshotName]) -> Vec<SnapshotName> {
     let tested = observed.drill.as_ref().and_then(|d| d.last_passed.clone());
-    let mut keep: Vec<SnapshotName> = observed.holds.iter().cloned().chain(tested).collect();
+    let mut keep: Vec<SnapshotName> = observed.holds.iter().chain(before).cloned().chain(tested).collect();
     keep.sort();
     keep.dedup();
     keep

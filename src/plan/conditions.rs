@@ -9,6 +9,7 @@ use crate::{
     },
     plan::{
         claim::held_fix,
+        freshness::young_until,
         observed::{Declared, Drill, Observed, Spec, Task, TaskState},
         slots::Slots,
     },
@@ -84,8 +85,15 @@ pub(super) fn fresh(policy: &Policy, status: &Status, generation: i64, now: Time
         Some(run) => format!("the last good run is {}", run.slot),
         None => "no run has succeeded yet".to_owned(),
     };
+    let is_young = young_until(policy, status).is_some_and(|until| now < until);
     match (&status.last_success, now < until) {
-        (Some(_), true) => Said::new(Truth::True, "InTime", last, generation),
+        (Some(_), true) if is_young => Said::new(Truth::True, "InTime", last, generation),
+        (Some(_), true) => Said::new(
+            Truth::Unknown,
+            "ScheduleChanged",
+            format!("{last}; slots count anew since, and the next one is due by {until}"),
+            generation,
+        ),
         (None, true) => Said::new(Truth::Unknown, "NeverRan", last, generation),
         (_, false) => Said::new(
             Truth::False,

@@ -13,8 +13,8 @@ use std::time::Duration;
 /// The least time that the run which repairs a missed slot is given.
 const LEAST_RUN: Duration = Duration::from_secs(3600);
 
-/// The freshness deadline: the second slot after the last success (or, before the first one, after slots began to
-/// count), and the time of the longest recent run. One bad night is no alarm, two are.
+/// From when on a missing success is an alarm: the deadline after the last success or, when slots began to count later,
+/// after that moment.
 ///
 /// `None` while the policy is suspended.
 pub(super) fn fresh_until(policy: &Policy, schedule: &ScheduleStatus, status: &Status) -> Option<Timestamp> {
@@ -22,7 +22,21 @@ pub(super) fn fresh_until(policy: &Policy, schedule: &ScheduleStatus, status: &S
         return None;
     }
     let success = status.last_success.as_ref().map(|run| run.slot.time());
-    let base = success.map_or(schedule.since, |time| time.max(schedule.since));
+    let base = match success {
+        Some(success) if policy.fresh_within.is_some() => success,
+        Some(success) => success.max(schedule.since),
+        None => schedule.since,
+    };
+    deadline(policy, status, base)
+}
+
+/// Until when the last success itself is young enough, whatever became of the schedule since.
+pub(super) fn young_until(policy: &Policy, status: &Status) -> Option<Timestamp> {
+    deadline(policy, status, status.last_success.as_ref()?.slot.time())
+}
+
+/// The second slot after `base`, and the time of the longest recent run. One bad night is no alarm, two are.
+fn deadline(policy: &Policy, status: &Status, base: Timestamp) -> Option<Timestamp> {
     if let Some(within) = policy.fresh_within {
         return Some(after(base, within));
     }

@@ -10,7 +10,7 @@ use crate::{
         run::{Run, StepName},
         status::{Status, Waiting, WaitingReason},
     },
-    plan::task_spec::TaskReport,
+    plan::task_spec::{KeepFiles, TaskReport},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,8 @@ pub struct Observed {
     pub holds: Vec<SnapshotName>,
     /// The newest restore drill.
     pub drill: Option<Drill>,
+    /// Where tasks can read the holds and the drill themselves.
+    pub keep_files: Option<KeepFiles>,
     /// Which node has which source, where it matters.
     pub nodes: BTreeMap<SourceName, String>,
     /// Identity of this controller's site, for the owner marker on the remote.

@@ -13,6 +13,7 @@ use crate::{
         conditions::{self, Said},
         observed::{Declared, Load, Observed, Request, Spec, Task, TaskState},
         phase::after,
+        slots::SKEW,
         summary,
     },
 };
@@ -30,7 +31,11 @@ pub(super) struct Pass<'a> {
     pub runs: Vec<Run>,
     /// Where the active run is: step and attempt.
     pub at: Option<(Slot, StepName, u32)>,
+    /// The status before, without what cannot have happened yet.
+    pub before: Status,
     pub status: Status,
+    /// Slots and ends beyond it were recorded under a clock that was ahead.
+    pub horizon: Timestamp,
     /// What keeps a due slot or a request from being claimed.
     pub due_waits: Option<Waiting>,
 }
@@ -42,12 +47,27 @@ impl<'a> Pass<'a> {
         load: &'a Load,
         now: Timestamp,
     ) -> Self {
-        let mut status = observed.status.as_ref().map(|s| s.value.clone()).unwrap_or_default();
+        let horizon = after(now, SKEW);
+        let mut before = observed.status.as_ref().map(|s| s.value.clone()).unwrap_or_default();
+        summary::forget_future(&mut before, horizon, now);
+        let mut status = before.clone();
         if let Spec::Valid(policy) = &declared.spec {
             summary::set_place(&mut status, policy);
         }
         let decision = Decision::default();
-        Self { declared, observed, load, now, decision, runs: Vec::new(), at: None, status, due_waits: None }
+        Self {
+            declared,
+            observed,
+            load,
+            now,
+            decision,
+            runs: Vec::new(),
+            at: None,
+            before,
+            status,
+            horizon,
+            due_waits: None,
+        }
     }
 
     pub(super) fn policy(&self) -> Option<&'a Policy> {
@@ -59,6 +79,11 @@ impl<'a> Pass<'a> {
 
     pub(super) fn active(&self) -> Option<&Run> {
         self.runs.iter().find(|r| r.state.end.is_none())
+    }
+
+    /// True for a run that cannot have begun yet.
+    pub(super) fn is_future(&self, run: &Run) -> bool {
+        run.slot.time() > self.horizon
     }
 
     pub(super) fn act(&mut self, action: Action) {

@@ -2,12 +2,17 @@
 
 use crate::{
     domain::{
-        names::Slot,
         run::{Run, StepName},
         status::{ActiveRun, ConditionType, Waiting, WaitingReason},
     },
     plan::{
-        action::Action, claim::held, conditions, freshness::fresh_until, pass::Pass, slots::Slots, summary,
+        action::Action,
+        claim::held,
+        conditions,
+        freshness::{fresh_until, young_until},
+        pass::Pass,
+        slots::Slots,
+        summary,
     },
 };
 
@@ -59,9 +64,8 @@ impl Pass<'_> {
         self.status.schedule = Some(slots.schedule.clone());
         self.status.next_run_time = slots.next.filter(|_| !policy.suspend);
         self.status.fresh_until_time = fresh_until(policy, &slots.schedule, &self.status);
-        if let Some(until) = self.status.fresh_until_time.filter(|until| self.now < *until) {
-            self.decision.wake(until);
-        }
+        let alarms = [self.status.fresh_until_time, young_until(policy, &self.status)];
+        alarms.into_iter().flatten().filter(|at| self.now < *at).for_each(|at| self.decision.wake(at));
     }
 
     fn conditions(&mut self, slots: Option<&Slots>) {
@@ -82,10 +86,10 @@ impl Pass<'_> {
 
     /// A run that ended in this pass says more than a preflight.
     fn credentials(&mut self) {
-        let was_told =
-            |slot: Slot| self.observed.status.as_ref().is_some_and(|s| summary::is_settled(&s.value, slot));
-        let news =
-            self.runs.iter().filter(|r| r.state.end.is_some() && !was_told(r.slot)).max_by_key(|r| r.slot);
+        let is_news = |run: &&Run| {
+            run.state.end.is_some() && !self.is_future(run) && !summary::is_settled(&self.before, run.slot)
+        };
+        let news = self.runs.iter().filter(is_news).max_by_key(|r| r.slot);
         if let Some(said) = news.and_then(conditions::credentials_from_run) {
             self.set(ConditionType::CredentialsValid, said);
         } else if self.status.condition(ConditionType::CredentialsValid).is_none() {

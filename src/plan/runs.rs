@@ -38,7 +38,7 @@ impl<'a> Pass<'a> {
             Phase::GivenUp(task, attempt) => self.give_up(&mut run, task, *attempt),
             Phase::Attempt(step, number) => {
                 self.at = Some((slot, step.name.clone(), number));
-                let task = run_task(&run, &step, number, &self.observed.site, self.now);
+                let task = run_task(&run, &step, number, self.observed, self.now);
                 self.act(Action::CreateTask(Box::new(task)));
             }
             Phase::Backoff(step, number, until) => {
@@ -103,7 +103,7 @@ impl<'a> Pass<'a> {
             let (slot, revision) = (run.slot, recorded.revision.clone());
             self.act(Action::RecordRun { slot, revision, state: Box::new(run.state.clone()) });
         }
-        summary::add_run(&mut self.status, run);
+        summary::add_run(&mut self.status, run, self.horizon);
     }
 }
 

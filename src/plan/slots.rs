@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use std::time::Duration;
 
 /// A slot on record that lies further in the future than this was written under a wrong clock.
-const SKEW: Duration = Duration::from_secs(3600);
+pub(super) const SKEW: Duration = Duration::from_secs(3600);
 /// Slots that one decision settles; the next goes on from there.
 const SETTLED_AT_ONCE: u64 = 10_000;
 
@@ -60,11 +60,12 @@ pub(super) fn slots(
     now: Timestamp,
 ) -> Slots {
     let horizon = after(now, SKEW);
+    let scheduled = || runs.iter().map(|r| r.slot).filter(|s| !s.is_manual());
+    let skewed = scheduled().filter(|s| s.time() > horizon).max();
+    let claimed = scheduled().filter(|s| s.time() <= horizon).max();
+    let settled = old.history.iter().map(|h| h.slot).filter(|s| !s.is_manual()).max();
     let schedule = counted_by(policy, created_at, old.schedule.as_ref(), horizon, now);
-    let skewed = scheduled(old, runs).filter(|s| s.time() > horizon).max();
-    let settled = old.history.iter().map(|h| h.slot).filter(|s| !s.is_manual() && s.time() <= horizon).max();
     let floor = settled.map_or(schedule.since, |s| s.time().max(schedule.since));
-    let claimed = runs.iter().map(|r| r.slot).filter(|s| !s.is_manual() && s.time() <= horizon).max();
 
     let newest = policy.schedule.previous(now).filter(|t| *t > floor).map(Slot::scheduled);
     let candidate = newest.filter(|slot| claimed.is_none_or(|c| *slot > c));
@@ -83,10 +84,6 @@ pub(super) fn slots(
         due,
         skewed,
     }
-}
-
-fn scheduled<'a>(old: &'a Status, runs: &'a [Run]) -> impl Iterator<Item = Slot> + 'a {
-    old.history.iter().map(|h| h.slot).chain(runs.iter().map(|r| r.slot)).filter(|s| !s.is_manual())
 }
 
 /// Slots count from creation, and from now on again when the schedule changes or a suspension ends.

@@ -8,6 +8,7 @@ use crate::{
     },
     plan::{
         action::NewTask,
+        claim::keep,
         observed::{Observed, TaskName},
         phase::after,
         task_spec::{BackupWork, FinishWork, TASK_SPEC_VERSION, TaskSpec, Work},
@@ -20,10 +21,10 @@ use std::time::Duration;
 pub(super) const PREFLIGHT: Duration = Duration::from_secs(600);
 
 /// The task that makes `attempt` of `step`.
-pub(super) fn run_task(run: &Run, step: &Step, attempt: u32, site: &str, now: Timestamp) -> NewTask {
+pub(super) fn run_task(run: &Run, step: &Step, attempt: u32, observed: &Observed, now: Timestamp) -> NewTask {
     let plan = &run.plan;
     let work = if step.sources.is_empty() {
-        Work::Finish(finish_work(run))
+        Work::Finish(finish_work(run, observed))
     } else {
         Work::Backup(BackupWork {
             slot: run.slot,
@@ -32,7 +33,7 @@ pub(super) fn run_task(run: &Run, step: &Step, attempt: u32, site: &str, now: Ti
             guards: plan.guards,
             last_good: plan.last_good.clone(),
             accept_shrink: plan.accept_shrink,
-            finish: step.finish.then(|| finish_work(run)),
+            finish: step.finish.then(|| finish_work(run, observed)),
         })
     };
     NewTask {
@@ -43,7 +44,7 @@ pub(super) fn run_task(run: &Run, step: &Step, attempt: u32, site: &str, now: Ti
             policy: plan.policy.clone(),
             instance: plan.instance.clone(),
             destination: plan.destination.clone(),
-            site: site.to_owned(),
+            site: observed.site.clone(),
             take_over: plan.take_over,
             not_after: after(now, plan.limits.attempt()),
             memory_mib: plan.limits.memory_mib,
@@ -52,7 +53,7 @@ pub(super) fn run_task(run: &Run, step: &Step, attempt: u32, site: &str, now: Ti
     }
 }
 
-fn finish_work(run: &Run) -> FinishWork {
+fn finish_work(run: &Run, observed: &Observed) -> FinishWork {
     let plan = &run.plan;
     let names = |optional: bool| {
         plan.sources().filter(|s| s.is_optional() == optional).map(Source::name).collect::<Vec<SourceName>>()
@@ -63,7 +64,8 @@ fn finish_work(run: &Run) -> FinishWork {
         optional: names(true),
         retention: plan.retention.clone(),
         run_deadline_seconds: run_deadline(plan),
-        keep: plan.keep.clone(),
+        keep: keep(observed, &plan.keep),
+        keep_files: observed.keep_files.clone(),
     }
 }
 

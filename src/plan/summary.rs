@@ -11,17 +11,49 @@ use crate::{
             Status,
         },
     },
-    plan::slots::Passed,
+    plan::{phase::after, slots::Passed},
 };
+use jiff::Timestamp;
+use std::time::Duration;
 
 /// Remarks of a run's tasks that its summary carries.
 const WARNINGS: usize = 10;
 /// Places that a status remembers.
 const FORMER_LOCATIONS: usize = 5;
 
-/// Adds a run that has ended. Adding it again changes nothing.
-pub(super) fn add_run(status: &mut Status, run: &Run) {
-    let Some(end) = &run.state.end else { return };
+/// Leaves out what was written while the clock was ahead: what lies beyond `horizon` cannot have happened yet. When that
+/// was all the history, slots count from `now` on: what became of those before is known no more.
+pub(super) fn forget_future(status: &mut Status, horizon: Timestamp, now: Timestamp) {
+    let told = status.history.len();
+    status.history.retain(|told| told.slot.time() <= horizon);
+    if told > 0 && status.history.is_empty() {
+        status.schedule.iter_mut().for_each(|schedule| schedule.since = now);
+    }
+    for told in &mut status.history {
+        let end = |seconds| after(told.slot.time(), Duration::from_secs(seconds));
+        told.seconds = told.seconds.filter(|seconds| end(*seconds) <= horizon);
+    }
+    status.missed.retain(|stretch| stretch.last.time() <= horizon);
+    for run in [&mut status.last_run, &mut status.last_success] {
+        run.take_if(|run| run.slot.time() > horizon);
+    }
+}
+
+/// Adds a run that has ended, unless its slot lies beyond `horizon`. Adding it again changes nothing.
+pub(super) fn add_run(status: &mut Status, run: &Run, horizon: Timestamp) {
+    let Some(end) = run.state.end.as_ref().filter(|_| run.slot.time() <= horizon) else { return };
+    let summary = summary(run, end);
+    // An end beyond the horizon was told by a wrong clock; the slot is the next best.
+    let ended = |run: &RunSummary| {
+        if run.completion_time > horizon { run.slot.time() } else { run.completion_time }
+    };
+    let newer = |old: &Option<RunSummary>| old.as_ref().is_none_or(|old| ended(old) <= ended(&summary));
+    if end.outcome == Outcome::Succeeded && newer(&status.last_success) {
+        status.last_success = Some(summary.clone());
+    }
+    if newer(&status.last_run) {
+        status.last_run = Some(summary);
+    }
     if is_settled(status, run.slot) {
         return;
     }
@@ -35,14 +67,6 @@ pub(super) fn add_run(status: &mut Status, run: &Run) {
             seconds: Some(u64::try_from(seconds).unwrap_or(0)),
         },
     );
-    let summary = summary(run, end);
-    let newer = |old: &Option<RunSummary>| old.as_ref().is_none_or(|o| o.completion_time <= end.at);
-    if end.outcome == Outcome::Succeeded && newer(&status.last_success) {
-        status.last_success = Some(summary.clone());
-    }
-    if newer(&status.last_run) {
-        status.last_run = Some(summary);
-    }
     add_snapshots(status, run);
 }
 

@@ -12,6 +12,7 @@ use crate::domain::{
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// Version of [`TaskSpec`] and [`TaskReport`] that this build writes. The version before is read as well.
 pub const TASK_SPEC_VERSION: u32 = 1;
@@ -91,6 +92,19 @@ pub struct FinishWork {
     pub run_deadline_seconds: u64,
     /// Snapshots that are held, or newest restore-tested: never pruned.
     pub keep: Vec<SnapshotName>,
+    /// Where to look just before pruning for what has been held or tested since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_files: Option<KeepFiles>,
+}
+
+/// Files that say which snapshots to keep, on a host whose tasks can read them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeepFiles {
+    /// A folder with a file `<policy>~<snapshot>` for each snapshot that a person holds.
+    pub holds: PathBuf,
+    /// The newest restore drill, a [`Drill`](crate::plan::observed::Drill); absent before the first.
+    pub drill: PathBuf,
 }
 
 /// How a task ended, written by the task as its last act. Small: it must fit a 4 KiB termination message.

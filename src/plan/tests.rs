@@ -401,6 +401,109 @@ fn clock_set_back_and_clock_far_ahead() {
 }
 
 #[test]
+fn a_clock_that_was_far_ahead_leaves_no_trace() {
+    let mut spec = policy();
+    spec.schedule = Schedule::parse("0 * * * *", "UTC", &spec.instance, &spec.name).unwrap();
+    let mut world = World::new(spec, "2026-11-25T00:30:00Z");
+    let run = |world: &mut World, time: &str| {
+        world.go_to(time);
+        world.pass_time(60);
+        world.end_task(report(Verdict::Committed));
+        world.settle();
+    };
+    run(&mut world, "2026-11-25T01:00:00Z");
+    for time in ["2030-01-01T00:00:00Z", "2030-01-01T01:00:00Z", "2030-01-01T02:00:00Z"] {
+        run(&mut world, time);
+    }
+    assert_eq!(world.status().history.len(), 30, "full of slots that have not come yet");
+    world.go_to("2026-11-25T01:30:00Z");
+    let ready = world.status().condition(ConditionType::Ready).unwrap();
+    assert_eq!((ready.status, ready.reason.as_str()), (Truth::False, "ClockSkew"));
+    assert!(world.status().history.is_empty() && world.status().missed.is_empty());
+    assert!(!world.status().is(ConditionType::Fresh));
+    for hour in 2..=4 {
+        let time = format!("2026-11-25T0{hour}:00:00Z");
+        run(&mut world, &time);
+        world.pass_time(60);
+        assert!(world.settle().is_idle(), "the slot runs once");
+        let last = world.status().last_success.as_ref().unwrap();
+        assert_eq!(last.slot, Slot::scheduled(at(&time)), "the newest success is told");
+    }
+    assert!(world.status().is(ConditionType::Ready), "the records of the future are gone");
+    assert!(world.status().is(ConditionType::Fresh));
+    let told = world.outcomes();
+    let expected = ["04", "03", "02"].map(|hour| format!("20261125T{hour}0000Z Succeeded Succeeded"));
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn an_end_told_by_a_clock_that_was_ahead_neither_stays_the_newest_nor_stretches_the_deadline() {
+    let mut world = running();
+    world.now = at("2030-01-01T00:00:00Z");
+    world.load.active = world.load.caps.total;
+    world.end_task(report(Verdict::Committed));
+    world.settle();
+    world.load.active = 0;
+    world.go_to("2026-11-25T03:00:00Z");
+    assert_eq!(world.status().fresh_until_time, Some(at("2026-11-27T03:00:00Z")));
+    world.go_to("2026-11-26T02:00:00Z");
+    world.end_task(report(Verdict::Permanent));
+    world.settle();
+    assert_eq!(world.status().last_run.as_ref().unwrap().outcome, Outcome::Failed);
+}
+
+#[test]
+fn the_newest_success_and_the_newest_scheduled_run_stay_on_record() {
+    let mut world = running();
+    world.end_task(report(Verdict::Committed));
+    world.settle();
+    for n in 0..5 {
+        world.pass_time(600);
+        world.ask(&format!("r{n}"), RUN);
+        world.settle();
+        world.end_task(report(Verdict::Permanent));
+        world.settle();
+    }
+    assert!(world.run(Slot::scheduled(at("2026-11-25T02:00:00Z"))).is_some());
+    assert_eq!(world.observed.runs.len(), 4);
+}
+
+#[test]
+fn a_policy_is_not_called_fresh_because_its_schedule_changed() {
+    type Change = fn(&mut crate::domain::policy::Policy);
+    let fresh = |within: Option<u64>, change: Change, now: &str| {
+        let mut world = running();
+        world.end_task(report(Verdict::Committed));
+        world.settle();
+        world.policy_mut().fresh_within = within.map(Duration::from_secs);
+        world.policy_mut().suspend = true;
+        world.go_to("2026-12-24T12:00:00Z");
+        world.policy_mut().suspend = false;
+        change(world.policy_mut());
+        world.load.active = world.load.caps.total;
+        world.settle();
+        world.go_to(now);
+        let fresh = world.status().condition(ConditionType::Fresh).unwrap();
+        (fresh.status, fresh.reason.clone())
+    };
+    let unknown = (Truth::Unknown, "ScheduleChanged".to_owned());
+    let passed = (Truth::False, "DeadlinePassed".to_owned());
+    let monthly: Change = |policy| {
+        policy.schedule = Schedule::parse("0 2 1 * *", "UTC", &policy.instance, &policy.name).unwrap();
+    };
+    for (within, change, now, expected) in [
+        (None, (|_| ()) as Change, "2026-12-24T12:00:00Z", unknown.clone()),
+        (None, |_| (), "2026-12-26T03:00:00Z", passed.clone()),
+        (Some(86_400), |_| (), "2026-12-24T12:00:00Z", passed),
+        (Some(86_400 * 60), |_| (), "2026-12-24T12:00:00Z", (Truth::True, "InTime".to_owned())),
+        (None, monthly, "2026-12-24T12:00:00Z", (Truth::True, "InTime".to_owned())),
+        (None, monthly, "2027-01-01T03:00:00Z", unknown),
+    ] {
+        assert_eq!(fresh(within, change, now), expected, "{within:?} {now}");
+    }
+}
+
+#[test]
 fn status_wiped() {
     let mut world = running();
     world.end_task(report(Verdict::Committed));
@@ -554,6 +657,16 @@ fn held_and_restore_tested_snapshots_are_kept_from_pruning() {
     });
     world.go_to("2026-11-25T02:00:00Z");
     assert_eq!(world.observed.runs[0].value.plan.keep.len(), 2);
+    // Held while the first attempt is under way.
+    world.observed.holds.push("nightly-20260201T020000Z".parse().unwrap());
+    world.end_task(report(Verdict::Temporary));
+    world.settle();
+    world.pass_time(60);
+    world.settle();
+    let super::task_spec::Work::Backup(work) = &world.specs.last_key_value().unwrap().1.work else {
+        panic!()
+    };
+    assert_eq!(work.finish.as_ref().unwrap().keep.len(), 3);
     assert!(world.status().is(ConditionType::RestoreTested));
 }
 

@@ -1,7 +1,11 @@
 //! What no run asks for: a preflight for a new specification, and the end of old records.
 
 use crate::{
-    domain::{names::Slot, run::Run, status::ConditionType},
+    domain::{
+        names::Slot,
+        run::{Outcome, Run},
+        status::ConditionType,
+    },
     plan::{
         action::Action,
         claim::held,
@@ -14,7 +18,8 @@ use crate::{
     },
 };
 
-/// Records of ended runs that are kept: the newest, and beside them the newest that was not fine.
+/// Records of ended runs that are kept: the newest, and beside them the newest that was not fine, the newest success (what
+/// the next run is compared with) and the newest of a scheduled slot (so that it is not due again).
 const KEPT_RUNS: usize = 3;
 
 impl<'a> Pass<'a> {
@@ -65,21 +70,24 @@ impl<'a> Pass<'a> {
         self.decision.occupies = self.policy().map(|p| p.destination.clone());
     }
 
-    /// Records that the status has taken over and whose tasks are gone.
+    /// Records that the status has taken over and whose tasks are gone. Those of a clock that was ahead go first, once
+    /// there are enough others.
     pub(super) fn forget_old(&mut self) {
         let mut ended: Vec<&Run> = self.runs.iter().filter(|r| r.state.end.is_some()).collect();
-        ended.sort_by_key(|r| std::cmp::Reverse(r.slot));
-        let newest_bad = ended.iter().find(|r| r.state.end.as_ref().is_some_and(|e| !e.outcome.is_fine()));
-        let newest_bad = newest_bad.map(|r| r.slot);
-        let known = self.observed.status.as_ref().map(|s| &s.value);
-        let is_told = |slot: Slot| known.is_some_and(|status| summary::is_settled(status, slot));
+        ended.sort_by_key(|r| (self.is_future(r), std::cmp::Reverse(r.slot)));
+        let newest = |wanted: &dyn Fn(&Run) -> bool| {
+            ended.iter().find(|r| !self.is_future(r) && wanted(r)).map(|r| r.slot)
+        };
+        let outcome = |r: &Run| r.state.end.as_ref().map(|end| end.outcome);
+        let kept = [
+            newest(&|r| outcome(r).is_some_and(|outcome| !outcome.is_fine())),
+            newest(&|r| outcome(r) == Some(Outcome::Succeeded)),
+            newest(&|r| !r.slot.is_manual()),
+        ];
+        let is_told = |r: &Run| self.is_future(r) || summary::is_settled(&self.before, r.slot);
         let has_tasks = |slot: Slot| self.observed.tasks.iter().any(|t| t.name.slot == Some(slot));
-        let old: Vec<Slot> = ended
-            .iter()
-            .skip(KEPT_RUNS)
-            .map(|r| r.slot)
-            .filter(|slot| Some(*slot) != newest_bad && is_told(*slot) && !has_tasks(*slot))
-            .collect();
+        let is_old = |r: &&&Run| !kept.contains(&Some(r.slot)) && is_told(r) && !has_tasks(r.slot);
+        let old: Vec<Slot> = ended.iter().skip(KEPT_RUNS).filter(is_old).map(|r| r.slot).collect();
         for slot in old {
             self.act(Action::DeleteRun { slot });
         }

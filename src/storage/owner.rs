@@ -18,7 +18,7 @@ use crate::{
         store::{ObjectStore, StoreError},
     },
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, time::Duration};
 use tokio::time::Instant;
@@ -67,14 +67,14 @@ pub struct Claimant<'a> {
     pub settle: Duration,
 }
 
-/// A claim that was written just now. Nothing may be committed before it was confirmed.
+/// A claim that was written just now, or a moment ago. Nothing may be committed before it was confirmed.
 #[must_use]
 #[derive(Debug, Clone, Copy)]
 pub struct NewClaim(Instant);
 
 impl Claimant<'_> {
     /// Makes sure that the place is ours, claiming it when it is nobody's and, with `take_over`, when it is another
-    /// site's. Gives the claim that was written for it, if one was.
+    /// site's. Gives our claim when it is so young that it must be confirmed, whoever of this site wrote it.
     ///
     /// # Errors
     /// `OwnedElsewhere`, or the store's failure.
@@ -86,7 +86,10 @@ impl Claimant<'_> {
     ) -> Result<Option<NewClaim>, Failure> {
         let claims = self.claims(store).await?;
         let supersedes = match owner(&claims) {
-            Some(owner) if owner.site == self.site => return Ok(None),
+            Some(owner) if owner.site == self.site => {
+                let is_young = after(owner.at.time(), self.settle) >= now;
+                return Ok(is_young.then(|| NewClaim(Instant::now())));
+            }
             Some(owner) if !take_over => return Err(self.refusal(owner)),
             Some(_) => claims.iter().map(|claim| claim.name.to_string()).collect(),
             None => vec![],
@@ -199,6 +202,12 @@ impl Claimant<'_> {
     }
 }
 
+/// `time + duration`, and the rest of that second: names of claims tell whole seconds.
+fn after(time: Timestamp, duration: Duration) -> Timestamp {
+    let duration = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+    time.saturating_add(duration.saturating_add(SignedDuration::from_secs(1))).unwrap_or(Timestamp::MAX)
+}
+
 /// A whole claim on the remote.
 struct Found {
     name: ClaimName,
@@ -214,4 +223,32 @@ fn owner(claims: &[Found]) -> Option<&ClaimName> {
         .map(|claim| &claim.name)
         .filter(|name| !superseded.contains(name.to_string().as_str()))
         .min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::memory::MemoryStore;
+
+    #[tokio::test]
+    async fn a_claim_is_confirmed_until_it_is_old_also_by_those_who_did_not_write_it() {
+        let location = serde_json::json!({
+            "remote": "box", "path": "WT", "config": {"directory": "/etc/rclone"}, "transfers": 4, "partSizeMib": 16
+        });
+        let (policy, instance) = ("nightly".parse().unwrap(), "production".parse().unwrap());
+        let claimant = Claimant {
+            policy: &policy,
+            instance: &instance,
+            site: "here",
+            destination: &serde_json::from_value(location).unwrap(),
+            settle: SETTLE,
+        };
+        let store = MemoryStore::default();
+        let start: Timestamp = "2026-11-25T02:00:00.7Z".parse().unwrap();
+        for (seconds, must_be_confirmed) in [(0, true), (1, true), (10, true), (12, false), (-3600, true)] {
+            let now = start + SignedDuration::from_secs(seconds);
+            let claim = claimant.acquire(&store, false, now).await.unwrap();
+            assert_eq!(claim.is_some(), must_be_confirmed, "{seconds} s after the claim");
+        }
+    }
 }

@@ -22,7 +22,7 @@ use crate::{
         by_hand,
         context::Meter,
         fragments::{self, Listing},
-        prune,
+        kept, prune,
         world::{Access, World},
     },
 };
@@ -100,12 +100,12 @@ async fn prune(
     let request = prune::Request {
         claimant: &claimant,
         rules: &work.retention,
-        held: work.keep.iter().cloned().collect(),
+        held: kept::kept(work)?,
         known: BTreeSet::from([snapshot.clone()]),
         run_deadline_seconds: work.run_deadline_seconds,
         allow_many: false,
     };
-    let pass = prune::plan(store, &request, world.now()).await?;
+    let pass = prune::plan(store, &request, world.now()).await?.without(&kept::kept(work)?);
     if pass.is_idle() {
         return Ok(prune::Pruned::default());
     }

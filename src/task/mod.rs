@@ -12,6 +12,7 @@ pub mod context;
 pub mod finish;
 pub mod fragments;
 pub mod guard;
+mod kept;
 pub mod mongodb;
 pub mod preflight;
 pub mod prune;

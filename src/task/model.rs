@@ -166,6 +166,7 @@ pub fn finish_work(slot_second: i64, required: &[&str]) -> FinishWork {
         retention: Retention::default(),
         run_deadline_seconds: 3600,
         keep: vec![],
+        keep_files: None,
     }
 }
 

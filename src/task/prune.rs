@@ -36,6 +36,13 @@ impl Pass {
     pub fn is_idle(&self) -> bool {
         self.doomed.is_empty() && !self.debris
     }
+
+    /// Leaves what has been held since the decision.
+    #[must_use]
+    pub fn without(mut self, held: &BTreeSet<SnapshotName>) -> Self {
+        self.doomed.retain(|name| !held.contains(name));
+        self
+    }
 }
 
 /// One pass over the policy's snapshots.

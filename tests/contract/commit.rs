@@ -79,6 +79,7 @@ impl Site {
             retention: Retention::default(),
             run_deadline_seconds: 3600,
             keep: vec![],
+            keep_files: None,
         };
         self.spec(Work::Backup(BackupWork {
             slot: self.slot,

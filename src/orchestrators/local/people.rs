@@ -9,6 +9,7 @@ use crate::{
     plan::{
         action::Answer,
         observed::{Drill, Request, Restore, Wish},
+        task_spec::KeepFiles,
     },
 };
 use jiff::Timestamp;
@@ -223,6 +224,11 @@ impl StateDir {
     /// A file that cannot be read.
     pub fn drill(&self, policy: &PolicyId) -> io::Result<Option<Drill>> {
         files::read_json(&self.drill_file(policy))
+    }
+
+    /// Where a task finds the holds and the drill.
+    pub(super) fn keep_files(&self, policy: &PolicyId) -> KeepFiles {
+        KeepFiles { holds: self.root().join("holds"), drill: self.drill_file(policy) }
     }
 
     fn drill_file(&self, policy: &PolicyId) -> PathBuf {

@@ -233,6 +233,7 @@ fn observe(
         restores,
         holds: state.holds(policy)?,
         drill: state.drill(policy)?,
+        keep_files: Some(state.keep_files(policy)),
         nodes: std::collections::BTreeMap::new(),
         site: state.site()?,
         refusal: None,

@@ -2,7 +2,10 @@
 
 use super::{all_whole, back_up, perform, unavailable};
 use crate::{
-    plan::task_spec::{TaskReport, TaskSpec, Work},
+    plan::{
+        observed::Drill,
+        task_spec::{KeepFiles, TaskReport, TaskSpec, Work},
+    },
     storage::{
         layout,
         memory::{Effect, Fault, Operation},
@@ -87,6 +90,32 @@ async fn pruning_removes_what_both_evaluations_drop_and_nothing_foreign() {
     assert_eq!(all_whole(&model.memory).await.len(), 11);
     let listed = model.memory.list("", true, false).await.unwrap();
     assert!(!listed.iter().any(|entry| entry.path == "20261127"), "an empty day is removed");
+}
+
+#[tokio::test]
+async fn what_is_held_or_tested_while_the_run_is_under_way_is_not_pruned() {
+    let model = a_fortnight().await;
+    let state = tempfile::tempdir().unwrap();
+    let files = KeepFiles { holds: state.path().join("holds"), drill: state.path().join("drill.json") };
+    let mut spec = prune_at(&model, 13);
+    let Work::Finish(work) = &mut spec.work else { panic!("{spec:?}") };
+    work.keep_files = Some(files.clone());
+    let report = perform(&model, spec.clone()).await;
+    assert_eq!(report.pruned, [], "unreadable: nothing is deleted");
+    assert!(report.warnings[0].starts_with("nothing was pruned: what is held is not known"), "{report:?}");
+
+    std::fs::create_dir(&files.holds).unwrap();
+    std::fs::write(files.holds.join(format!("nightly~{}", snapshot(NIGHT + DAY))), "").unwrap();
+    let drill = Drill {
+        snapshot: snapshot(NIGHT),
+        at: at(NIGHT),
+        passed: true,
+        message: String::new(),
+        last_passed: Some(snapshot(NIGHT)),
+    };
+    std::fs::write(&files.drill, serde_json::to_vec(&drill).unwrap()).unwrap();
+    let report = perform(&model, spec).await;
+    assert_eq!(report.pruned, [snapshot(NIGHT + 2 * DAY)], "{report:?}");
 }
 
 #[tokio::test]
