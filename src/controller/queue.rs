@@ -3,7 +3,7 @@
 use crate::{
     domain::{identity::PolicyId, location::Location},
     plan::{
-        action::Decision,
+        action::{Decision, Want},
         observed::{Caps, Declared, Load, Spec},
     },
 };
@@ -27,8 +27,10 @@ pub(super) struct Entry {
     pub again: bool,
     /// It was observed once: what it uses is known.
     pub seen: bool,
-    /// Where its run or preflight goes to.
+    /// Where its run goes to.
     pub occupies: Option<Location>,
+    /// Where its preflight looks.
+    pub preflight: Option<Location>,
     /// Whether it waits for a cap.
     pub room: Room,
     /// Errors in a row.
@@ -45,17 +47,23 @@ pub(super) enum Room {
     /// It does not.
     Enough,
     /// It does.
-    Wanted,
+    Wanted(Want),
     /// There is some for it; it was woken.
-    Offered,
+    Offered(Want),
 }
 
 impl Entry {
-    fn destination(&self) -> Option<&Location> {
+    pub(super) fn destination(&self) -> Option<&Location> {
         match &self.declared.spec {
             Spec::Valid(policy) => Some(&policy.destination),
             Spec::Wrong(_) | Spec::Gone => None,
         }
+    }
+
+    /// Counts what it uses.
+    fn add_to(&self, load: &mut Load) {
+        self.occupies.iter().for_each(|place| load.add(place));
+        self.preflight.iter().for_each(|place| load.add_preflight(place));
     }
 
     fn new(declared: Declared, now: Timestamp) -> Self {
@@ -66,6 +74,7 @@ impl Entry {
             again: false,
             seen: false,
             occupies: None,
+            preflight: None,
             room: Room::Enough,
             failures: 0,
             passes: 0,
@@ -155,7 +164,7 @@ impl Queue {
     pub(super) fn load(&self, id: &PolicyId, caps: Caps) -> Load {
         let mut load = Load { caps, ..Load::default() };
         let others = self.entries.iter().filter(|(other, _)| *other != id);
-        others.filter_map(|(_, entry)| entry.occupies.as_ref()).for_each(|place| load.add(place));
+        others.for_each(|(_, entry)| entry.add_to(&mut load));
         load
     }
 
@@ -163,28 +172,101 @@ impl Queue {
     pub(super) fn note(&mut self, id: &PolicyId, decision: &Decision, caps: Caps, now: Timestamp) {
         if let Some(entry) = self.entries.get_mut(id) {
             entry.occupies.clone_from(&decision.occupies);
-            entry.room = if decision.wants_room { Room::Wanted } else { Room::Enough };
+            entry.preflight.clone_from(&decision.preflight);
+            entry.room = decision.wants_room.map_or(Room::Enough, Room::Wanted);
         }
         self.offer_room(caps, now);
     }
 
     /// Wakes as many of those that wait as there is room for; one that was woken holds its room until it has decided.
     fn offer_room(&mut self, caps: Caps, now: Timestamp) {
-        if self.entries.values().all(|entry| entry.room != Room::Wanted) {
+        let wanted = |entry: &Entry| match entry.room {
+            Room::Wanted(want) => Some((want, entry.declared.id.clone())),
+            Room::Enough | Room::Offered(_) => None,
+        };
+        let mut wanted: Vec<(Want, PolicyId)> = self.entries.values().filter_map(wanted).collect();
+        if wanted.is_empty() {
             return;
         }
+        wanted.sort();
         let mut load = Load { caps, ..Load::default() };
         for entry in self.entries.values() {
-            let held = entry.destination().filter(|_| entry.room == Room::Offered);
-            entry.occupies.as_ref().or(held).into_iter().for_each(|place| load.add(place));
+            entry.add_to(&mut load);
+            if let (Room::Offered(want), Some(place)) = (entry.room, entry.destination()) {
+                take(&mut load, want, place);
+            }
         }
-        for entry in self.entries.values_mut().filter(|entry| entry.room == Room::Wanted) {
-            let place = entry.destination().filter(|place| load.full(place).is_none());
-            if let Some(place) = place.cloned() {
-                load.add(&place);
-                entry.room = Room::Offered;
+        for (want, id) in wanted {
+            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            if entry.destination().is_some_and(|place| take(&mut load, want, place)) {
+                entry.room = Room::Offered(want);
                 entry.wake(now);
             }
         }
+    }
+}
+
+/// Takes room for what is wanted, if there is some.
+fn take(load: &mut Load, want: Want, place: &Location) -> bool {
+    let is_free = match want {
+        Want::Run(_) => load.full(place).is_none(),
+        Want::Preflight => !load.full_of_preflights(place),
+    };
+    match want {
+        _ if !is_free => {}
+        Want::Run(_) => load.add(place),
+        Want::Preflight => load.add_preflight(place),
+    }
+    is_free
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::document::Defaults,
+        plan::{
+            observed::Secrets,
+            validate::{Facts, Orchestrator, load as policies},
+        },
+    };
+    use std::sync::Arc;
+
+    fn declared(name: &str) -> Declared {
+        let text = format!(
+            "apiVersion: backstay.dev/v1alpha1\nkind: BackupPolicy\nmetadata: {{name: {name}}}\nspec:\n  \
+             schedule: \"0 2 * * *\"\n  instance: production\n  volumes: [{{name: homes, hostPath: /mnt}}]\n  \
+             destination: {{remote: box, path: WT, configFrom: {{file: /etc/rclone.conf}}}}\n"
+        );
+        let facts = Facts { orchestrator: Orchestrator::Local, defaults: Defaults::default() };
+        let policy = policies(&text, &facts).unwrap().remove(0).policy.unwrap();
+        let spec = Spec::Valid(Arc::new(policy));
+        Declared {
+            id: name.parse().unwrap(),
+            generation: 1,
+            created_at: None,
+            spec,
+            secrets: Secrets::default(),
+        }
+    }
+
+    #[test]
+    fn runs_are_offered_room_before_preflights_and_the_oldest_first() {
+        let now = Timestamp::UNIX_EPOCH;
+        let run = |second| Some(Want::Run(Timestamp::from_second(second).unwrap()));
+        let caps = Caps { total: 2, per_remote: 2 };
+        let wants = [("a", Some(Want::Preflight)), ("b", run(3)), ("c", run(1)), ("d", run(2))];
+        let mut queue = Queue::default();
+        queue.replace(wants.map(|(name, _)| declared(name)).into(), false, now);
+        let full = Caps { total: 0, per_remote: 0 };
+        for (name, wants_room) in wants {
+            let decision = Decision { wants_room, ..Decision::default() };
+            queue.note(&name.parse().unwrap(), &decision, full, now);
+        }
+        queue.offer_room(caps, now);
+        let offered = |entry: &&Entry| matches!(entry.room, Room::Offered(_));
+        let names: Vec<_> =
+            queue.entries.values().filter(offered).map(|e| e.declared.id.to_string()).collect();
+        assert_eq!(names, ["a", "c", "d"], "preflights have room of their own");
     }
 }

@@ -217,6 +217,7 @@ impl Controller {
         let Some(entry) = self.queue.entries.get_mut(id) else { return };
         if !is_known {
             entry.occupies = observed.active_run().map(|run| run.value.plan.destination.clone());
+            entry.preflight = entry.destination().filter(|_| observed.has_preflight()).cloned();
             entry.seen = true;
             return entry.rest(Some(now), now);
         }
@@ -334,7 +335,10 @@ async fn within<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{domain::error::Invalid, plan::observed::Spec};
+    use crate::{
+        domain::error::Invalid,
+        plan::observed::{Secrets, Spec},
+    };
     use async_trait::async_trait;
     use std::sync::Mutex;
     use tokio::sync::Notify;
@@ -370,6 +374,7 @@ mod tests {
                 generation: 1,
                 created_at: None,
                 spec: Spec::Wrong(Invalid::new("wrong")),
+                secrets: Secrets::default(),
             };
             Ok(["broken", "fine"].map(declared).into())
         }

@@ -41,6 +41,9 @@ pub struct Status {
     /// The schedule that slots are counted by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleStatus>,
+    /// When remote and sources were looked at last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials_check: Option<CredentialsCheck>,
     /// When the next run is due.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_run_time: Option<Timestamp>,
@@ -143,6 +146,20 @@ pub struct Condition {
     /// The specification that it speaks of.
     #[serde(default)]
     pub observed_generation: i64,
+}
+
+/// A look at whether remote and sources let the tasks in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialsCheck {
+    /// Number of the specification and the secrets that were looked at.
+    pub number: i64,
+    /// Number of the writable configuration, whose token a task may renew.
+    pub renewed: i64,
+    /// When.
+    pub at: Timestamp,
+    /// Looks in a row that did not pass.
+    pub failed: u32,
 }
 
 /// The schedule that slots are counted by.

@@ -22,12 +22,24 @@ pub struct Decision {
     pub waiting_on: Vec<Waiting>,
     /// When to look again without being told to. `None`: only when something changes.
     pub wake_at: Option<Timestamp>,
-    /// A run or a preflight would start if a cap left room.
+    /// What would start if a cap left room.
     #[serde(skip)]
-    pub wants_room: bool,
-    /// The destination of the run or preflight that is active after the actions, for the load of the others.
+    pub wants_room: Option<Want>,
+    /// The destination of the run that is active after the actions, for the load of the others.
     #[serde(skip)]
     pub occupies: Option<Location>,
+    /// The same of the preflight.
+    #[serde(skip)]
+    pub preflight: Option<Location>,
+}
+
+/// What waits for room, in the order in which it gets some: runs before preflights, the longest wait first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Want {
+    /// A run that is due, or was asked for, since then.
+    Run(Timestamp),
+    /// A preflight.
+    Preflight,
 }
 
 impl Decision {

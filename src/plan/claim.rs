@@ -3,14 +3,14 @@
 use crate::{
     domain::{
         identity::PolicyId,
-        location::Location,
+        location::{Location, RcloneConfig},
         names::{Slot, SnapshotName},
         policy::Policy,
         run::{RUN_VERSION, Run, RunPlan, RunState, TaskLimits, steps},
         status::{Status, Waiting, WaitingReason},
     },
     plan::{
-        observed::{Load, Observed, Request, Wish},
+        observed::{Load, Observed, Request, Wish, in_use},
         task_spec::TASK_SPEC_VERSION,
     },
 };
@@ -32,7 +32,15 @@ pub(super) fn blocked(
         let message = format!("run {} is not over", run.slot);
         return Some(waiting(WaitingReason::RunActive, message));
     }
-    held(observed).or_else(|| load.full(destination))
+    held(observed).or_else(|| own_preflight(destination, observed)).or_else(|| load.full(destination))
+}
+
+/// A preflight of the policy itself that may renew the token its run needs.
+fn own_preflight(destination: &Location, observed: &Observed) -> Option<Waiting> {
+    match &destination.config {
+        RcloneConfig::Directory(path) if observed.has_preflight() => Some(in_use(path)),
+        _ => None,
+    }
 }
 
 /// A restore that excludes runs.

@@ -139,9 +139,8 @@ pub(super) fn credentials_from_run(run: &Run) -> Option<Said> {
 }
 
 /// What a preflight says about credentials.
-pub(super) fn credentials_from_preflight(task: &Task) -> Option<Said> {
+pub(super) fn credentials_from_preflight(task: &Task, generation: i64) -> Option<Said> {
     let TaskState::Ended { report, detail, .. } = &task.state else { return None };
-    let generation = task.name.attempt;
     let Some(report) = report else {
         let message = format!("the preflight ended without a report: {detail}");
         return Some(Said::new(Truth::Unknown, "TaskLost", message, generation));

@@ -10,11 +10,14 @@
 //! Pure: the same arguments give the same decision.
 
 use crate::{
-    domain::status::{ConditionType, Status, Truth},
+    domain::{
+        names::Slot,
+        status::{ConditionType, Status, Truth},
+    },
     plan::{
-        action::Decision,
+        action::{Decision, Want},
         claim::blocked,
-        observed::{Declared, Load, Observed},
+        observed::{Declared, Load, Observed, Wish},
         pass::Pass,
         slots::{Slots, slots},
         summary,
@@ -58,7 +61,10 @@ impl Pass<'_> {
             (None, _) => {}
         }
         if let Some(waits) = &self.due_waits {
-            self.decision.wants_room = waits.reason.is_cap();
+            let asked = self.observed.requests.iter().filter(|r| matches!(r.wish, Wish::Run { .. }));
+            let since = slots.due.map(Slot::time).into_iter().chain(asked.map(|r| r.requested_at)).min();
+            let want = Want::Run(since.unwrap_or(self.now));
+            self.decision.wants_room = waits.reason.is_cap().then_some(want);
             self.decision.waiting_on.push(waits.clone());
         }
         slots.next.into_iter().for_each(|next| self.decision.wake(next));

@@ -14,7 +14,11 @@ use crate::{
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// A policy as its orchestrator declares it.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +31,24 @@ pub struct Declared {
     pub created_at: Option<Timestamp>,
     /// What it says.
     pub spec: Spec,
+    /// What is known of its secrets without reading them.
+    pub secrets: Secrets,
+}
+
+impl Declared {
+    /// Number of the specification together with its secrets: what a preflight speaks of.
+    pub fn check_number(&self) -> i64 {
+        (self.generation ^ self.secrets.fixed).max(1)
+    }
+}
+
+/// Numbers of a policy's secrets, not negative: another number is another content. Zero: nothing is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Secrets {
+    /// Those that only people replace.
+    pub fixed: i64,
+    /// The writable rclone configuration, in which tasks renew a token as well.
+    pub renewed: i64,
 }
 
 /// What a declared policy says.
@@ -73,6 +95,11 @@ impl Observed {
         self.nodes.get(&source.name()).cloned()
     }
 
+    /// True while a preflight of the policy has not ended.
+    pub fn has_preflight(&self) -> bool {
+        self.tasks.iter().any(|t| t.name.slot.is_none() && !matches!(t.state, TaskState::Ended { .. }))
+    }
+
     /// The run that is not over; at most one exists.
     pub fn active_run(&self) -> Option<&Recorded<Run>> {
         self.runs.iter().find(|r| r.value.state.end.is_none())
@@ -108,7 +135,7 @@ pub struct TaskName {
     pub slot: Option<Slot>,
     /// Its step.
     pub step: StepName,
-    /// From 1; of a preflight, the specification's number.
+    /// From 1; of a preflight, [`Declared::check_number`].
     pub attempt: i64,
 }
 
@@ -118,9 +145,9 @@ impl TaskName {
         Self { slot: Some(slot), step, attempt: i64::from(attempt) }
     }
 
-    /// The preflight of one specification.
-    pub fn preflight(generation: i64) -> Self {
-        Self { slot: None, step: StepName::preflight(), attempt: generation }
+    /// The preflight of one specification and its secrets.
+    pub fn preflight(number: i64) -> Self {
+        Self { slot: None, step: StepName::preflight(), attempt: number }
     }
 }
 
@@ -244,15 +271,20 @@ impl Default for Caps {
     }
 }
 
-/// What the runs of the *other* policies use.
+/// Preflights that may be under way at once; they take no room from runs.
+const PREFLIGHTS: usize = 4;
+
+/// What the runs and preflights of the *other* policies use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Load {
     /// How many may be active.
     pub caps: Caps,
-    /// Active runs and preflights.
+    /// Active runs.
     pub active: usize,
     /// The same by remote.
     pub by_remote: BTreeMap<String, usize>,
+    /// Preflights that have not ended.
+    pub preflights: usize,
     /// Writable rclone configurations in use.
     pub directories: Vec<PathBuf>,
 }
@@ -262,6 +294,16 @@ impl Load {
     pub fn add(&mut self, destination: &Location) {
         self.active += 1;
         *self.by_remote.entry(destination.remote.to_string()).or_default() += 1;
+        self.add_directory(destination);
+    }
+
+    /// Counts one more preflight of `destination`.
+    pub fn add_preflight(&mut self, destination: &Location) {
+        self.preflights += 1;
+        self.add_directory(destination);
+    }
+
+    fn add_directory(&mut self, destination: &Location) {
         if let RcloneConfig::Directory(path) = &destination.config {
             self.directories.push(path.clone());
         }
@@ -279,17 +321,27 @@ impl Load {
             let message = format!("{on_remote} runs to {remote} are active, as many as may be");
             return waiting(WaitingReason::TooManyRunsOnRemote, message);
         }
-        match &destination.config {
-            RcloneConfig::Directory(path) if self.directories.contains(path) => {
-                let message = format!("another run uses {}, whose token may be renewed", path.display());
-                waiting(WaitingReason::ConfigurationInUse, message)
-            }
-            _ => None,
-        }
+        self.in_use(destination)
+    }
+
+    /// True when one more preflight of `destination` has to wait.
+    pub fn full_of_preflights(&self, destination: &Location) -> bool {
+        self.preflights >= PREFLIGHTS || self.in_use(destination).is_some()
+    }
+
+    fn in_use(&self, destination: &Location) -> Option<Waiting> {
+        let RcloneConfig::Directory(path) = &destination.config else { return None };
+        self.directories.contains(path).then(|| in_use(path))
     }
 
     /// Active runs to `remote`.
     fn on(&self, remote: &RemoteName) -> usize {
         self.by_remote.get(remote.as_str()).copied().unwrap_or(0)
     }
+}
+
+/// Two tasks must not renew the token in one file.
+pub(super) fn in_use(directory: &Path) -> Waiting {
+    let message = format!("another task uses {}, whose token may be renewed", directory.display());
+    Waiting { reason: WaitingReason::ConfigurationInUse, message }
 }

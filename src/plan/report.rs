@@ -3,7 +3,7 @@
 use crate::{
     domain::{
         run::{Run, StepName},
-        status::{ActiveRun, ConditionType, Waiting, WaitingReason},
+        status::{ActiveRun, ConditionType, CredentialsCheck, Waiting, WaitingReason},
     },
     plan::{
         action::Action,
@@ -92,6 +92,11 @@ impl Pass<'_> {
         let news = self.runs.iter().filter(is_news).max_by_key(|r| r.slot);
         if let Some(said) = news.and_then(conditions::credentials_from_run) {
             self.set(ConditionType::CredentialsValid, said);
+            let number = self.declared.check_number();
+            if let Some(check) = self.status.credentials_check.as_mut().filter(|c| c.number == number) {
+                let renewed = self.declared.secrets.renewed;
+                *check = CredentialsCheck { number, renewed, at: self.now, failed: 0 };
+            }
         } else if self.status.condition(ConditionType::CredentialsValid).is_none() {
             self.set(ConditionType::CredentialsValid, conditions::credentials_unknown());
         }

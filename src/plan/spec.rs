@@ -76,15 +76,10 @@ fn run_deadline(plan: &RunPlan) -> u64 {
 }
 
 /// The task that looks whether the remote and the sources of a policy let it in.
-pub(super) fn preflight_task(
-    policy: &Policy,
-    generation: i64,
-    observed: &Observed,
-    now: Timestamp,
-) -> NewTask {
+pub(super) fn preflight_task(policy: &Policy, number: i64, observed: &Observed, now: Timestamp) -> NewTask {
     let limits = TaskLimits::from(&policy.task);
     NewTask {
-        name: TaskName::preflight(generation),
+        name: TaskName::preflight(number),
         node: policy.sources().iter().find_map(|s| observed.node_of(s)),
         spec: TaskSpec {
             version: TASK_SPEC_VERSION,

@@ -345,6 +345,31 @@ fn caps_by_remote_and_by_writable_configuration() {
 }
 
 #[test]
+fn a_preflight_takes_no_room_from_runs_but_its_writable_configuration() {
+    let mut spec = policy();
+    spec.destination.config = RcloneConfig::Directory("/etc/rclone".into());
+    for (config, own) in [(policy().destination.config, 0), (spec.destination.config, 1)] {
+        let mut spec = policy();
+        spec.destination.config = config;
+        let mut world = World::new(spec.clone(), "2026-11-24T12:00:00Z");
+        world.policy_mut().retention.keep_last = 3;
+        world.go_to("2026-11-25T01:59:00Z");
+        assert_eq!(world.decide().preflight, Some(spec.destination.clone()));
+        let mut others = world.load.clone();
+        (0..10).for_each(|_| others.add_preflight(&policy().destination));
+        world.load = others;
+        world.go_to("2026-11-25T02:00:00Z");
+        assert_eq!(world.observed.runs.len(), 1 - own);
+        assert_eq!(waits(&world).contains(&WaitingReason::ConfigurationInUse), own == 1);
+        if own == 1 {
+            world.end_task(report(Verdict::Committed));
+            world.settle();
+        }
+        assert_eq!(world.observed.runs.len(), 1);
+    }
+}
+
+#[test]
 fn overlap_never_happens_and_the_slots_under_a_long_run_are_missed() {
     let mut spec = policy();
     spec.schedule = Schedule::parse("0 * * * *", "UTC", &spec.instance, &spec.name).unwrap();
@@ -645,6 +670,68 @@ fn a_preflight_for_each_new_specification() {
 }
 
 #[test]
+fn a_secret_that_was_replaced_is_looked_at_but_not_a_token_that_a_task_renewed() {
+    for (fixed, renewed, verdict, expected) in [
+        (0, 0, Verdict::Committed, 0),
+        (7, 0, Verdict::Committed, 1),
+        (7, 0, Verdict::Credentials, 1),
+        (0, 7, Verdict::Committed, 0),
+        (0, 7, Verdict::Credentials, 1),
+    ] {
+        let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
+        world.policy_mut().retention.keep_last = 3;
+        world.settle();
+        world.end_task(report(verdict));
+        world.settle();
+        assert!(world.observed.tasks.is_empty());
+        world.pass_time(60);
+        world.declared.secrets = super::observed::Secrets { fixed, renewed };
+        world.settle();
+        assert_eq!(world.observed.tasks.len(), expected, "{fixed} {renewed} {verdict:?}");
+        if expected == 1 {
+            world.end_task(report(Verdict::Committed));
+            world.settle();
+        }
+        assert_eq!(
+            world.status().is(ConditionType::CredentialsValid),
+            expected == 1 || verdict == Verdict::Committed
+        );
+        assert!(world.decide().is_idle());
+    }
+}
+
+#[test]
+fn a_preflight_that_told_nothing_is_tried_again_with_growing_pauses() {
+    type End = fn(&mut World);
+    let ends: [End; 3] = [
+        |world| world.end_task(report(Verdict::Temporary)),
+        World::kill_task,
+        // It hangs.
+        |world| world.pass_time(600),
+    ];
+    for end in ends {
+        let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
+        world.policy_mut().schedule =
+            Schedule::parse("0 2 1 1 *", "UTC", &policy().instance, &policy().name).unwrap();
+        world.settle();
+        for minutes in [15, 30, 60, 120, 240, 480, 960, 1440, 1440] {
+            assert_eq!(world.observed.tasks.len(), 1);
+            end(&mut world);
+            let decision = world.settle();
+            let valid = world.status().condition(ConditionType::CredentialsValid).unwrap();
+            assert_eq!((valid.status, world.observed.tasks.len()), (Truth::Unknown, 0));
+            let next = after(world.now, Duration::from_secs(minutes * 60));
+            assert_eq!(decision.wake_at, Some(next));
+            world.now = next;
+            world.settle();
+        }
+        world.end_task(report(Verdict::Committed));
+        world.settle();
+        assert!(world.status().is(ConditionType::CredentialsValid));
+    }
+}
+
+#[test]
 fn held_and_restore_tested_snapshots_are_kept_from_pruning() {
     let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
     world.observed.holds = vec!["nightly-20260101T020000Z".parse().unwrap()];
@@ -663,9 +750,8 @@ fn held_and_restore_tested_snapshots_are_kept_from_pruning() {
     world.settle();
     world.pass_time(60);
     world.settle();
-    let super::task_spec::Work::Backup(work) = &world.specs.last_key_value().unwrap().1.work else {
-        panic!()
-    };
+    let spec = &world.specs[&world.observed.tasks.last().unwrap().uid];
+    let super::task_spec::Work::Backup(work) = &spec.work else { panic!("{spec:?}") };
     assert_eq!(work.finish.as_ref().unwrap().keep.len(), 3);
     assert!(world.status().is(ConditionType::RestoreTested));
 }

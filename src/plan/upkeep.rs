@@ -4,12 +4,12 @@ use crate::{
     domain::{
         names::Slot,
         run::{Outcome, Run},
-        status::ConditionType,
+        status::{ConditionType, CredentialsCheck},
     },
     plan::{
-        action::Action,
+        action::{Action, Want},
         claim::held,
-        conditions,
+        conditions::{self, Said},
         observed::{Task, TaskState},
         pass::Pass,
         phase::after,
@@ -17,44 +17,78 @@ use crate::{
         summary,
     },
 };
+use jiff::Timestamp;
+use std::time::Duration;
 
 /// Records of ended runs that are kept: the newest, and beside them the newest that was not fine, the newest success (what
 /// the next run is compared with) and the newest of a scheduled slot (so that it is not due again).
 const KEPT_RUNS: usize = 3;
+/// The pause after a look that did not pass; twice as long after each further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(15 * 60);
+/// The longest of these pauses.
+const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
 
 impl<'a> Pass<'a> {
-    /// A look at remote and sources for each new specification.
+    /// A look at remote and sources for each new specification and each new secret, and again after a pause as long as it
+    /// does not pass.
     pub(super) fn preflight(&mut self) {
-        let generation = self.declared.generation;
-        let said = self.status.condition(ConditionType::CredentialsValid).map(|c| c.observed_generation);
+        let number = self.declared.check_number();
         let tasks: Vec<&'a Task> = self.observed.tasks.iter().filter(|t| t.name.slot.is_none()).collect();
         for task in &tasks {
-            self.watch_preflight(task, said);
+            self.watch_preflight(task, number);
         }
         let Some(policy) = self.policy() else { return };
-        let is_free = self.active().is_none() && held(self.observed).is_none();
-        let is_wanted = said != Some(generation) && !tasks.iter().any(|t| t.name.attempt == generation);
-        if !(is_free && is_wanted) {
+        self.decision.preflight = self.observed.has_preflight().then(|| policy.destination.clone());
+        let is_free =
+            self.active().is_none() && held(self.observed).is_none() && !self.observed.has_preflight();
+        let Some(wanted_at) = self.next_check(number).filter(|_| is_free) else { return };
+        if self.now < wanted_at {
+            return self.decision.wake(wanted_at);
+        }
+        if tasks.iter().any(|t| t.name.attempt == number) {
             return;
         }
-        if self.load.full(&policy.destination).is_some() {
-            self.decision.wants_room = true;
+        if self.load.full_of_preflights(&policy.destination) {
+            self.decision.wants_room.get_or_insert(Want::Preflight);
         } else {
-            let task = preflight_task(policy, generation, self.observed, self.now);
+            let task = preflight_task(policy, number, self.observed, self.now);
             self.act(Action::CreateTask(Box::new(task)));
-            self.decision.occupies = Some(policy.destination.clone());
+            self.decision.preflight = Some(policy.destination.clone());
         }
     }
 
+    /// From when on the next look is wanted. A token that our own tasks renewed is no reason while all is well.
+    fn next_check(&self, number: i64) -> Option<Timestamp> {
+        let Some(last) = self.last_check(number) else { return Some(self.now) };
+        if self.status.is(ConditionType::CredentialsValid) {
+            return None;
+        }
+        if last.renewed != self.declared.secrets.renewed {
+            return Some(self.now);
+        }
+        let pause = FIRST_PAUSE.saturating_mul(1 << last.failed.saturating_sub(1).min(7)).min(LONGEST_PAUSE);
+        Some(after(last.at, pause))
+    }
+
+    fn last_check(&self, number: i64) -> Option<CredentialsCheck> {
+        self.status.credentials_check.filter(|check| check.number == number)
+    }
+
     /// A preflight that ended is deleted only when the status tells its result.
-    fn watch_preflight(&mut self, task: &Task, said: Option<i64>) {
-        let generation = task.name.attempt;
-        let is_told = said == Some(generation) || generation != self.declared.generation;
+    fn watch_preflight(&mut self, task: &Task, number: i64) {
+        let told_at = self.last_check(number).map(|check| check.at);
+        let is_told = |moment: Timestamp| told_at.is_some_and(|at| moment <= at);
+        let generation = self.declared.generation;
         let since = match &task.state {
-            _ if is_told => return self.delete(&[task], "its result is recorded"),
-            TaskState::Ended { .. } => {
-                let said = conditions::credentials_from_preflight(task);
-                said.into_iter().for_each(|said| self.set(ConditionType::CredentialsValid, said));
+            _ if task.name.attempt != number => {
+                return self.delete(&[task], "the specification or a secret has changed");
+            }
+            TaskState::Ended { at, .. } if is_told(*at) => {
+                return self.delete(&[task], "its result is recorded");
+            }
+            TaskState::Ended { at, .. } => {
+                let said = conditions::credentials_from_preflight(task, generation);
+                said.into_iter().for_each(|said| self.tell_check(number, said, *at));
                 return self.decision.wake(self.now);
             }
             TaskState::Pending { since, .. }
@@ -62,12 +96,22 @@ impl<'a> Pass<'a> {
             | TaskState::Unreachable { since } => *since,
         };
         let deadline = after(since, PREFLIGHT);
-        if self.now >= deadline {
-            self.set(ConditionType::CredentialsValid, conditions::credentials_timed_out(generation));
-            return self.delete(&[task], "it is past its deadline");
+        if self.now < deadline {
+            return self.decision.wake(deadline);
         }
-        self.decision.wake(deadline);
-        self.decision.occupies = self.policy().map(|p| p.destination.clone());
+        if !is_told(since) {
+            self.tell_check(number, conditions::credentials_timed_out(generation), self.now);
+        }
+        self.delete(&[task], "it is past its deadline");
+    }
+
+    fn tell_check(&mut self, number: i64, said: Said, at: Timestamp) {
+        let failed = self.last_check(number).map_or(0, |check| check.failed);
+        self.set(ConditionType::CredentialsValid, said);
+        let passed = self.status.is(ConditionType::CredentialsValid);
+        let failed = if passed { 0 } else { failed.saturating_add(1) };
+        let renewed = self.declared.secrets.renewed;
+        self.status.credentials_check = Some(CredentialsCheck { number, renewed, at, failed });
     }
 
     /// Records that the status has taken over and whose tasks are gone. Those of a clock that was ahead go first, once

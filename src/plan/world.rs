@@ -17,7 +17,7 @@ use crate::{
     plan::{
         action::{Action, Answer, Decision},
         decide::decide,
-        observed::{Declared, Load, Observed, Recorded, Request, Spec, Task, TaskState, Wish},
+        observed::{Declared, Load, Observed, Recorded, Request, Secrets, Spec, Task, TaskState, Wish},
         task_spec::{TASK_SPEC_VERSION, TaskReport, TaskSpec, Work},
     },
 };
@@ -104,6 +104,7 @@ impl World {
             generation: 1,
             created_at: None,
             spec: Spec::Valid(Arc::new(policy)),
+            secrets: Secrets::default(),
         };
         let observed = Observed { site: "site-1".to_owned(), ..Observed::default() };
         let mut world = Self {

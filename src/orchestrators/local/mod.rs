@@ -14,6 +14,7 @@ pub mod people;
 pub mod policies;
 pub mod port;
 pub mod process;
+mod secrets;
 pub mod state;
 pub mod tasks;
 mod watch;

@@ -129,7 +129,7 @@ fn told(errors: &[Located]) -> String {
 }
 
 /// A positive number of 53 bits, so that every JSON reader keeps it.
-fn checksum(texts: &[&str]) -> i64 {
+pub(super) fn checksum(texts: &[&str]) -> i64 {
     let mut hasher = blake3::Hasher::new();
     for text in texts {
         hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());

@@ -15,13 +15,14 @@ use crate::{
         files,
         policies::{Directory, Found},
         process::ProcessId,
+        secrets::secrets,
         state::{ControllerInfo, StateDir, make_folder},
         tasks::{self, Children, Launched, Launcher},
         watch::Watcher,
     },
     plan::{
         action::NewTask,
-        observed::{Declared, Observed, Recorded, Spec},
+        observed::{Declared, Observed, Recorded, Secrets, Spec},
     },
 };
 use async_trait::async_trait;
@@ -193,19 +194,26 @@ fn list(state: &StateDir, directory: &Directory) -> io::Result<Result<Vec<Declar
     for (name, folder) in files::entries(&state.runs())? {
         let Ok(id) = PolicyId::from_file_name(&name) else { continue };
         if declared.iter().all(|d| d.id != id) && has_active_run(&folder)? {
-            declared.push(Declared { id, generation: 0, created_at: None, spec: Spec::Gone });
+            declared.push(Declared {
+                id,
+                generation: 0,
+                created_at: None,
+                spec: Spec::Gone,
+                secrets: Secrets::default(),
+            });
         }
     }
     Ok(Ok(declared))
 }
 
 fn from_found(found: Found) -> Declared {
+    let secrets = found.policy.as_ref().map(|policy| secrets(policy)).unwrap_or_default();
     let spec = match found.policy {
         Ok(policy) => Spec::Valid(policy),
         Err(error) => Spec::Wrong(error),
     };
     // Slots count from the moment at which the controller sees the policy first.
-    Declared { id: found.id, generation: found.generation, created_at: None, spec }
+    Declared { id: found.id, generation: found.generation, created_at: None, spec, secrets }
 }
 
 fn has_active_run(folder: &Path) -> io::Result<bool> {
