@@ -57,24 +57,41 @@ pub struct Args {
 /// # Errors
 /// A file that cannot be read, a policy that is wrong or not there, a closed output.
 pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
+    let format = args.output.format;
+    if args.preview && matches!(format, Format::Json | Format::Yaml) {
+        return Err(Problem::Usage(
+            "--preview is for people; -o json and -o yaml print the policy alone".to_owned(),
+        ));
+    }
     let policies = policies(args)?;
     let now = time::now();
+    if format == Format::Json {
+        let documents: Vec<_> = policies.iter().map(document).collect();
+        match &documents[..] {
+            [only] if names_one(args) => out.document(format, only)?,
+            several => out.document(format, &several)?,
+        }
+        return Ok(Exit::Ok);
+    }
     for (index, policy) in policies.iter().enumerate() {
-        match args.output.format {
-            Format::Table | Format::Wide => {
-                if index > 0 {
-                    out.line("")?;
-                }
-                explain(policy, now, out)?;
-                if args.preview {
-                    preview(policy, now, out)?;
-                }
-            }
-            Format::Json => out.document(Format::Json, &document(policy))?,
-            Format::Yaml => out.bytes(format!("---\n{}", document(policy).to_yaml()?).as_bytes())?,
+        if format == Format::Yaml {
+            out.bytes(format!("---\n{}", document(policy).to_yaml()?).as_bytes())?;
+            continue;
+        }
+        if index > 0 {
+            out.line("")?;
+        }
+        explain(policy, now, out)?;
+        if args.preview {
+            preview(policy, now, out)?;
         }
     }
     Ok(Exit::Ok)
+}
+
+/// True when the command line can mean one policy only; otherwise JSON is a list, however many are found.
+fn names_one(args: &Args) -> bool {
+    args.policy.is_some() || matches!(&args.paths[..], [path] if !path.is_dir())
 }
 
 fn policies(args: &Args) -> Result<Vec<Policy>, Problem> {

@@ -1,8 +1,13 @@
 //! `backstay hold`: keeps snapshots from being pruned, whatever retention says.
 
 use crate::{
-    cli::{exit::Exit, output, output::Output, problem::Problem, site::SiteArgs},
-    domain::names::SnapshotName,
+    cli::{
+        backups::Backups, exit::Exit, output, output::Output, problem::Problem, runtime::block_on,
+        site::SiteArgs,
+    },
+    domain::{names::SnapshotName, snapshot::AsOf},
+    orchestrators::local::lookup::Known,
+    storage::{catalog::Catalog, rclone::Mode},
 };
 use anyhow::Context as _;
 
@@ -24,13 +29,16 @@ pub struct Args {
 /// Writes it down for the controller; every pruning from now on keeps it.
 ///
 /// # Errors
-/// A policy that is not there, a state directory that cannot be written.
+/// A policy or a snapshot that is not there, a state directory that cannot be written.
 pub fn run(args: &Args, _: &mut Output) -> Result<Exit, Problem> {
     let host = args.site.host()?;
-    let policy = host.find(args.snapshot.policy().as_str())?.id;
-    let state = host.state()?;
+    let known = host.find(args.snapshot.policy().as_str())?;
+    let (policy, state) = (&known.id, host.state()?);
+    if !args.release {
+        must_exist(&known, &args.snapshot)?;
+    }
     state
-        .hold(&policy, &args.snapshot, !args.release)
+        .hold(policy, &args.snapshot, !args.release)
         .with_context(|| format!("{} cannot be written", state.root().display()))?;
     output::note(match args.release {
         true => format!("{} is released: retention decides about it", args.snapshot),
@@ -39,4 +47,21 @@ pub fn run(args: &Args, _: &mut Output) -> Result<Exit, Problem> {
         }
     });
     Ok(Exit::Ok)
+}
+
+/// The status lists the newest snapshots; the remote knows them all, and what there is instead.
+fn must_exist(known: &Known, snapshot: &SnapshotName) -> Result<(), Problem> {
+    let listed = known.status.as_ref().map_or(&[][..], |status| &status.snapshots);
+    if listed.iter().any(|summary| summary.name == *snapshot) {
+        return Ok(());
+    }
+    let backups = Backups::of(known.valid()?)?;
+    let catalog = block_on(async {
+        let store = backups.open(Mode::Read).await?;
+        let catalog = Catalog::load(&store).await;
+        store.stop().await;
+        Ok(catalog?)
+    })?;
+    catalog.find(&AsOf::Name(snapshot.clone()), None, true)?;
+    Ok(())
 }

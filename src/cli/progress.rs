@@ -54,6 +54,10 @@ fn bar(meter: &Meter, stopped: &mpsc::Receiver<()>) {
     let mut phase = String::new();
     while goes_on(stopped, TICK) {
         let now = meter.read();
+        // Nothing has begun: there is nothing to show.
+        if now.phase.is_empty() {
+            continue;
+        }
         if now.phase != phase {
             phase.clone_from(&now.phase);
             bar.reset();
@@ -71,6 +75,9 @@ fn lines(meter: &Meter, stopped: &mpsc::Receiver<()>) {
     let (mut phase, mut begun) = (String::new(), Instant::now());
     while goes_on(stopped, LINE) {
         let now = meter.read();
+        if now.phase.is_empty() {
+            continue;
+        }
         if now.phase != phase {
             phase.clone_from(&now.phase);
             begun = Instant::now();

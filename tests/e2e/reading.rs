@@ -32,6 +32,13 @@ fn a_newcomer_gets_from_init_to_a_look_into_a_snapshot() {
     site.backstay(["explain", "-f", "policies"]).ok().says(["every day", "everything of the last 7 days"]);
     let explicit = site.backstay(["explain", "-f", "policies", "-o", "yaml"]).ok();
     site.file("explicit.yaml", explicit.stdout);
+    let json_of = |arguments: &[&str]| {
+        let fixed = ["explain", "-f", "policies", "-o", "json"];
+        json(&site.backstay(fixed.iter().chain(arguments)).ok().stdout)
+    };
+    assert_eq!(json_of(&[])[0], json_of(&["nightly"]), "a directory gives a list, a name one document");
+    assert_eq!(json_of(&["-f", "explicit.yaml"]).as_array().unwrap().len(), 2);
+    site.backstay(["explain", "-f", "policies", "--preview", "-o", "yaml"]).ends(2).says(["--preview"]);
     site.backstay(["validate", "-f", "explicit.yaml"]).ok();
     site.backstay(["doctor", "--policies", "policies"]).says(["nothing was backed up there yet"]);
 
@@ -51,6 +58,7 @@ fn a_newcomer_gets_from_init_to_a_look_into_a_snapshot() {
     assert_eq!(all.as_array().unwrap().len(), 5);
     site.backstay(["prune", "nightly"]).ok().says(["no snapshot is dropped"]);
     site.backstay(["hold", name]).ok().says(["is held"]);
+    site.backstay(["hold", "nightly-20200101T000000Z"]).ends(1).says(["no snapshot", "there is only"]);
     site.backstay(["hold", name, "--release"]).ok().says(["is released"]);
     site.backstay(["prune", "nightly", "--confirm=weekly"]).ends(2).says(["--confirm=nightly"]);
     site.backstay(["explain", "-f", "policies", "--preview"]).ok().says(["one of the newest 2"]);
