@@ -2,7 +2,13 @@
 
 use crate::{
     cli::{
-        asking, exit::Exit, output::Output, problem::Problem, site::SiteArgs, style::Style, table::printable,
+        asking::{self, Presence},
+        exit::Exit,
+        output::Output,
+        problem::Problem,
+        site::SiteArgs,
+        style::Style,
+        table::printable,
     },
     domain::{names::Slot, run::RunState, verdict::Failure},
     orchestrators::local::{files, state::StateDir, tasks},
@@ -51,7 +57,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
     } else {
         run_folder(state, &state.runs_of(&known.id), args.slot)?
     };
-    let mut printed = BTreeMap::new();
+    let (mut printed, mut presence) = (BTreeMap::new(), Presence::default());
     loop {
         let is_over = args.preflight || is_over(&folder)?;
         for (name, task) in files::entries(&folder)? {
@@ -60,6 +66,8 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
         if !args.follow || is_over {
             break;
         }
+        asking::need_record(&folder)?;
+        presence.check(state)?;
         sleep(asking::LOOK);
     }
     if printed.is_empty() {

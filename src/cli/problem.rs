@@ -22,6 +22,9 @@ pub enum Problem {
     /// What the program's own edge met: a file that cannot be read, a runtime that does not start.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
+    /// A person, or the system, ended it.
+    #[error("interrupted: {0}")]
+    Interrupted(String),
     /// Whoever read the output has seen enough (`| head`): silent, exit code 0.
     #[error("the output was closed")]
     OutputClosed,
@@ -33,6 +36,7 @@ impl Problem {
         match self {
             Self::Usage(_) => Exit::Usage,
             Self::OutputClosed => Exit::Ok,
+            Self::Interrupted(_) => Exit::Interrupted,
             Self::Invalid(_) | Self::Failure(_) | Self::Other(_) => Exit::Failed,
         }
     }

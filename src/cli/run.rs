@@ -2,7 +2,13 @@
 
 use crate::{
     cli::{
-        asking, exit::Exit, output, output::Output, problem::Problem, progress::Watch, site::SiteArgs,
+        asking::{self, Presence},
+        exit::Exit,
+        output,
+        output::Output,
+        problem::Problem,
+        progress::Watch,
+        site::SiteArgs,
         style::Style,
     },
     domain::{
@@ -59,16 +65,19 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
         Some(Answer::Refused(why)) => Err(Failure::temporary("Refused", why)
             .fix(format!("see it with: backstay status {0}; --wait-turn waits for a run to end", known.id))
             .into()),
-        None => Ok(Exit::Ok),
+        None => {
+            out.line(format!("the run of {} is queued; it begins within 6 h or not at all", known.id))?;
+            Ok(Exit::Ok)
+        }
     }
 }
 
-/// Shows a run until it is over.
+/// Shows a run until it is over, or nobody is left to end it.
 fn follow(state: &StateDir, policy: &PolicyId, slot: Slot, out: &mut Output) -> Result<Exit, Problem> {
     let folder = state.run(policy, slot);
     let meter = Arc::new(Meter::default());
     let watch = Watch::start(Arc::clone(&meter), false);
-    let mut attempts = 0;
+    let (mut attempts, mut presence) = (0, Presence::default());
     loop {
         let run: RunState = files::read_json(&folder.join("state.json"))?.unwrap_or_default();
         for attempt in run.attempts.iter().skip(attempts) {
@@ -82,6 +91,8 @@ fn follow(state: &StateDir, policy: &PolicyId, slot: Slot, out: &mut Output) -> 
             drop(watch);
             return finish(policy, slot, &run, end, out);
         }
+        asking::need_record(&folder)?;
+        presence.check(state)?;
         if let Some(progress) = progress(&folder)? {
             feed(&meter, &progress);
         }

@@ -74,7 +74,11 @@ impl Pass<'_> {
 
 /// True when a status says that something is wrong; what people are told about first.
 pub fn is_bad(status: &Status) -> bool {
-    [ConditionType::Ready, ConditionType::Fresh, ConditionType::LastRunSucceeded]
-        .iter()
-        .any(|kind| status.condition(*kind).is_some_and(|c| c.status == Truth::False))
+    let bad = [
+        ConditionType::Ready,
+        ConditionType::Fresh,
+        ConditionType::LastRunSucceeded,
+        ConditionType::CredentialsValid,
+    ];
+    bad.iter().any(|kind| status.condition(*kind).is_some_and(|c| c.status == Truth::False))
 }

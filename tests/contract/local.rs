@@ -125,7 +125,8 @@ impl Site {
     }
 
     fn ask(&self, policy: &str, wish: Wish) -> Answer {
-        let request = self.state().ask(&id(policy), wish, SystemClock.now()).unwrap();
+        let request =
+            self.state().ask(&id(policy), wish, Duration::from_secs(60), SystemClock.now()).unwrap();
         eventually("an answer", || self.state().answer(&id(policy), &request).unwrap())
     }
 

@@ -27,9 +27,7 @@ const ONCE: &str = "  task: {retries: 0}\n";
 
 /// A site that backs up a folder `notes`, and the folder.
 fn notes(remote: Remote) -> (Site, PathBuf) {
-    let mut site = Site::on(remote);
-    let notes = site.folder("notes");
-    fs::write(notes.join("note"), "text").unwrap();
+    let (mut site, notes) = Site::with_folder(remote);
     site.policy("notes", &format!("  volumes: [{{name: notes, hostPath: {}}}]\n{ONCE}", notes.display()));
     site.start_controller();
     (site, notes)
@@ -115,6 +113,106 @@ fn an_unknown_remote_is_named_with_those_that_exist() {
     site.run("notes").ends(1).says(["box", "rclone"]);
     let nowhere = format!("notes={}", site.join("target").display());
     site.restore(["--volume", &nowhere]).ends(1).says(["box"]);
+}
+
+#[test]
+fn a_check_tells_before_any_run_that_a_remote_cannot_be_used() {
+    let (mut site, notes) = Site::with_folder(Remote::new());
+    site.remote.configure("[other]\ntype = alias\nremote = /nonexistent\n");
+    site.policy("notes", &format!("  volumes: [{{name: notes, hostPath: {}}}]\n", notes.display()));
+    site.start_controller();
+    site.eventually(["status", "--check"], 2).says([
+        "UNPROTECTED",
+        "box",
+        "✗ The policy is without any backup",
+    ]);
+}
+
+#[test]
+fn a_check_that_can_tell_nothing_says_unknown_on_stdout() {
+    let (site, _) = notes(Remote::new());
+    let unknown =
+        |arguments: &[&str]| site.backstay(["status", "--check"].iter().chain(arguments)).ends(3).stdout;
+    assert!(unknown(&["nobody"]).starts_with("UNKNOWN there is no policy \"nobody\""));
+    fs::rename(site.join("policies"), site.join("elsewhere")).unwrap();
+    assert!(unknown(&[]).starts_with("UNKNOWN "));
+    assert!(unknown(&["-o", "json"]).contains("is not a directory"));
+}
+
+/// Begins a run of `notes` that does not end by itself.
+fn begin_endless(site: &Site, notes: &Path) {
+    fs::write(notes.join("large"), tree::noise(3, 48 << 20)).unwrap();
+    site.backstay(["run", "notes"]).ok();
+    signal_pid(site.wait_for_process("rclone"), Signal::STOP);
+}
+
+#[test]
+fn a_policy_that_is_removed_during_its_run_is_seen_and_stopped_and_keeps_restores_out() {
+    let (site, notes) = notes(Remote::new());
+    site.run("notes").ok();
+    begin_endless(&site, &notes);
+    fs::remove_file(site.join("policies/notes.yaml")).unwrap();
+    site.backstay(["status", "notes"]).ok().says(["REMOVED"]);
+    site.backstay(["logs", "notes"]).ok();
+    let volume = format!("notes={}", notes.display());
+    site.restore(["--volume", &volume, "--confirm=site"])
+        .ends(1)
+        .says(["is active", "backstay cancel notes"]);
+    site.backstay(["run", "notes"]).ends(1).says(["nobody declares it any more"]);
+    site.backstay(["cancel", "notes"]).ok().says(["is being stopped"]);
+}
+
+#[test]
+fn a_request_ends_with_its_asker() {
+    let (site, notes) = notes(Remote::new());
+    site.run("notes").ok();
+    begin_endless(&site, &notes);
+    let requests = || fs::read_dir(site.join("state/requests")).unwrap().count();
+    std::thread::scope(|scope| {
+        let asker = scope.spawn(|| site.backstay(["run", "notes", "--wait-turn", "--wait"]));
+        let is_asker = |pid: &u32| {
+            fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.contains("--wait-turn"))
+        };
+        while requests() == 0 {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        // It listens once it has asked.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let pid = site.processes("backstay").into_iter().find(is_asker).unwrap();
+        signal_pid(pid, Signal::TERM);
+        asker.join().unwrap().ends(130).says(["the request is taken back"]);
+    });
+    assert_eq!(requests(), 0);
+}
+
+#[test]
+fn without_a_controller_nothing_is_true_and_no_end_is_waited_for() {
+    let (site, notes) = notes(Remote::new());
+    site.policy("notes", &format!("  volumes: [{{name: notes, hostPath: {}}}]\n", notes.display()));
+    site.backstay(["wait", "notes", "--for", "CredentialsValid"]).ok();
+    fs::write(notes.join("large"), tree::noise(3, 48 << 20)).unwrap();
+    let ended = site.run_while("notes", || {
+        signal_pid(site.wait_for_process("rclone"), Signal::STOP);
+        let controller = fs::read_to_string(site.join("state/controller.lock")).unwrap();
+        signal_pid(controller.trim().parse().unwrap(), Signal::KILL);
+    });
+    ended.ends(1).says(["no controller runs", "start it"]);
+    let wait = || site.backstay(["wait", "notes", "--for", "Ready", "--timeout", "0"]).ends(1);
+    wait().says(["no controller runs"]);
+    site.policy("notes", "  volumes: [{name: notes, hostpath: /nonexistent}]\n");
+    wait().says(["hostPath"]);
+}
+
+#[test]
+fn what_cannot_be_read_is_told_and_stops_no_other_policy() {
+    let (site, notes) = notes(Remote::new());
+    site.file("state/requests/notes~bad.json", "{");
+    site.file("state/runs/gone/20260101T000000Z/plan.json", "{}");
+    site.file("state/runs/gone/20260101T000000Z/state.json", "{");
+    site.policy("more", &format!("  volumes: [{{name: notes, hostPath: {}}}]\n", notes.display()));
+    site.eventually(["status", "--check"], 2).says(["gone", "nothing is done", "plan.json", "cannot read"]);
+    site.run("more").ok();
+    site.run("notes").ok();
 }
 
 #[test]

@@ -50,6 +50,14 @@ impl Site {
         Self { scratch, remote, controller: None }
     }
 
+    /// A site and its folder `notes`, with something in it.
+    pub fn with_folder(remote: Remote) -> (Self, PathBuf) {
+        let site = Self::on(remote);
+        let notes = site.folder("notes");
+        fs::write(notes.join("note"), "text").unwrap();
+        (site, notes)
+    }
+
     /// Writes a policy; `body` is what stands below `spec:` besides instance and destination, indented by two.
     pub fn policy(&self, name: &str, body: &str) {
         let config = self.remote.config();
@@ -143,6 +151,19 @@ impl Site {
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
+    }
+
+    /// Runs a verb until it ends with `code`: what it says is about to become true.
+    #[track_caller]
+    pub fn eventually<const N: usize>(&self, arguments: [&str; N], code: i32) -> Outcome {
+        for _ in 0..600 {
+            let outcome = self.backstay(arguments);
+            if outcome.code == code {
+                return outcome;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.backstay(arguments).ends(code)
     }
 
     /// `backstay run POLICY --wait`.

@@ -1,12 +1,17 @@
 //! A restore and the runs of this host exclude each other where it writes into a policy's sources.
 
 use crate::{
-    cli::problem::Problem,
+    cli::{output, problem::Problem},
     domain::{
-        policy::{MongoConnection, Policy, VolumePlace},
+        policy::{MongoConnection, Source, Volume, VolumePlace},
+        run::RunPlan,
         verdict::Failure,
     },
-    orchestrators::local::{lookup::Host, people::RestoreClaim},
+    orchestrators::local::{
+        lookup::{Host, Known},
+        people::RestoreClaim,
+        state::StateDir,
+    },
     task::{
         mongodb::connection::Connection,
         restore::{RestoreReport, request::RestoreRequest},
@@ -23,7 +28,7 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// Claims the sources of every policy of `host` that `request` writes into.
+    /// Claims every policy of `host` whose sources, or those of a run of it, `request` writes into.
     ///
     /// # Errors
     /// A run or another restore is active; what was claimed by then is let go.
@@ -39,8 +44,8 @@ impl Claims {
             None => BTreeSet::new(),
         };
         for known in host.all()?.0 {
-            let Ok(policy) = &known.policy else { continue };
-            if writes_files(request, policy) || shares_server(&target, policy).await {
+            let sources = sources(&known, state);
+            if writes_files(request, &sources) || shares_server(&target, &sources).await {
                 match state.begin_restore(&known.id, "backstay restore", now) {
                     Ok(claim) => claims.claims.push(claim),
                     Err(failure) => {
@@ -77,10 +82,22 @@ impl Claims {
     }
 }
 
-fn writes_files(request: &RestoreRequest, policy: &Policy) -> bool {
+/// What the policy reads as it is declared, and what its run that is not over reads, whatever became of the document.
+fn sources(known: &Known, state: &StateDir) -> Vec<Source> {
+    let declared = known.policy.as_ref().map(|policy| policy.sources()).unwrap_or_default();
+    let plan = state.active_plan(&known.id).unwrap_or_else(|error| {
+        output::warn(format!("{error}: what a run of {} reads is not known", known.id));
+        None
+    });
+    declared.into_iter().chain(plan.iter().flat_map(RunPlan::sources).cloned()).collect()
+}
+
+fn writes_files(request: &RestoreRequest, sources: &[Source]) -> bool {
     let overlap = |a: &Path, b: &Path| a.starts_with(b) || b.starts_with(a);
-    policy.volumes.iter().any(|volume| {
-        let VolumePlace::HostPath(source) = &volume.place else { return false };
+    sources.iter().any(|source| {
+        let Source::Volume(Volume { place: VolumePlace::HostPath(source), .. }) = source else {
+            return false;
+        };
         let source = real(source);
         request.volumes.iter().any(|target| overlap(&real(&target.directory), &source))
     })
@@ -102,11 +119,15 @@ fn real(path: &Path) -> std::path::PathBuf {
     }
 }
 
-async fn shares_server(target: &BTreeSet<String>, policy: &Policy) -> bool {
-    match &policy.mongodb {
-        Some(source) if !target.is_empty() => !hosts(&source.connection).await.is_disjoint(target),
-        _ => false,
+async fn shares_server(target: &BTreeSet<String>, sources: &[Source]) -> bool {
+    for source in sources {
+        if let Source::Mongodb(source) = source
+            && !hosts(&source.connection).await.is_disjoint(target)
+        {
+            return true;
+        }
     }
+    false
 }
 
 /// The servers that a URI names. One that cannot be read names none: the restore itself says why.

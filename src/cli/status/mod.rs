@@ -17,6 +17,7 @@ use crate::{
     orchestrators::local::lookup::Host,
 };
 use std::{thread::sleep, time::Duration};
+use verdict::{Severity, State};
 use view::{Row, View};
 
 /// Show how all policies are, the worst first
@@ -52,15 +53,19 @@ const REDRAWN: Duration = Duration::from_secs(2);
 /// Prints the screen, or the same as a document.
 ///
 /// # Errors
-/// Nothing says where the policies are, or they cannot be read.
+/// Nothing says where the policies are, or they cannot be read; a check says so on stdout instead, as UNKNOWN.
 pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
-    let host = match args.site.host() {
-        Err(problem) if args.check => {
+    match shown(args, out) {
+        Err(problem) if args.check && !matches!(problem, Problem::OutputClosed) => {
             out.line(format!("UNKNOWN {problem}"))?;
-            return Ok(Exit::Code(3));
+            Ok(Exit::Code(Severity::Unknown.code()))
         }
-        host => host?,
-    };
+        result => result,
+    }
+}
+
+fn shown(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
+    let host = args.site.host()?;
     if args.watch {
         return watch(args, &host, out);
     }
@@ -100,15 +105,23 @@ fn view(args: &Args, host: &Host) -> Result<View, Problem> {
         }
         None => all,
     };
+    let running = host.state.as_ref().and_then(|state| Some((state, state.controller()?)));
+    let since = running.as_ref().and_then(|(state, _)| state.controller_since());
+    let troubles = running.as_ref().and_then(|(state, _)| state.info().ok()).map(|info| info.troubles);
+    let mut troubles = troubles.unwrap_or_default();
+    troubles.retain(|trouble| {
+        trouble.policy.as_ref().is_none_or(|id| chosen.iter().any(|known| known.id == *id))
+    });
     let mut policies: Vec<Row> = chosen
         .into_iter()
         .map(|known| {
-            let invalid = known.policy.err().map(|error| error.to_string());
-            let state = verdict::state(invalid.is_some(), known.status.as_ref(), now);
-            Row { policy: known.id, state, invalid, status: known.status }
+            let is_stuck = troubles.iter().any(|trouble| trouble.policy.as_ref() == Some(&known.id));
+            let state = verdict::of(&known, since, is_stuck, now);
+            let invalid = known.policy.err().filter(|_| state == State::Invalid);
+            Row { policy: known.id, state, invalid: invalid.map(|e| e.to_string()), status: known.status }
         })
         .collect();
     policies.sort_by(|a, b| a.state.cmp(&b.state).then_with(|| a.policy.cmp(&b.policy)));
-    let controller = host.state.as_ref().and_then(|state| state.controller());
-    Ok(View { controller, policies, problems })
+    let controller = running.map(|(_, process)| process);
+    Ok(View { controller, policies, problems, troubles })
 }

@@ -34,6 +34,12 @@ pub(super) fn draw(view: &View, wide: bool, color: bool, now: Timestamp) -> Stri
     if let [only] = &view.policies[..] {
         text.push_str(&remarks(only));
     }
+    for trouble in &view.troubles {
+        let what = trouble.policy.as_ref().map_or_else(|| "controller".to_owned(), ToString::to_string);
+        let what = Style::Red.paint(&what, color).into_owned();
+        let _ = write!(text, "\n{what}  nothing is done: {}\n", printable(&trouble.message));
+        text.push_str("  fix:  mend or remove what is named; backups go on by themselves then\n");
+    }
     for problem in &view.problems {
         let file = Style::Red.paint(&problem.file.display().to_string(), color).into_owned();
         let _ = write!(text, "\n{file}  declares nothing: {}\n", printable(&problem.message));
@@ -54,8 +60,11 @@ fn sentence(view: &View, color: bool) -> String {
     let worst = [
         (State::Invalid, "wrong and cannot run"),
         (State::Held, "held: no run starts"),
+        (State::Unseen, "not looked at by the controller"),
         (State::Stale, "past its freshness deadline"),
+        (State::Unprotected, "without any backup, and its remote or sources cannot be used"),
         (State::Failed, "without a good last run, but still fresh"),
+        (State::Denied, "unable to use its remote or sources, but still fresh"),
     ];
     let said = worst.iter().find(|(state, _)| count(*state) > 0);
     let text = match said {
@@ -69,6 +78,9 @@ fn sentence(view: &View, color: bool) -> String {
     };
     let text = match (&view.controller, view.problems.len()) {
         (None, _) => format!("{text}; no controller runs, so nothing will be backed up"),
+        (Some(_), _) if !view.troubles.is_empty() => {
+            format!("{text}; the controller meets what it cannot read")
+        }
         (Some(_), 0) => text,
         (Some(_), n) => format!("{text}; {n} document{} cannot be used", if n == 1 { "" } else { "s" }),
     };
@@ -308,6 +320,7 @@ mod tests {
                 row("fine", fine, now),
             ],
             problems: vec![],
+            troubles: vec![],
         };
         insta::assert_snapshot!("screen", draw(&view, false, false, now));
         view.policies.remove(0);

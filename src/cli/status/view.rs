@@ -3,7 +3,7 @@
 use super::verdict::{Severity, State};
 use crate::{
     domain::{identity::PolicyId, status::Status},
-    orchestrators::local::policies::Problem as Unusable,
+    orchestrators::local::{policies::Problem as Unusable, state::Trouble},
 };
 use serde::Serialize;
 
@@ -18,6 +18,9 @@ pub(super) struct View {
     /// Documents that declare nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Unusable>,
+    /// What keeps the controller from looking at policies.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<Trouble>,
 }
 
 /// One policy.
@@ -36,7 +39,8 @@ impl View {
     /// The worst of all that is shown.
     pub(super) fn severity(&self) -> Severity {
         let worst = self.policies.iter().map(|row| row.state.severity()).max();
-        let unusable = (!self.problems.is_empty()).then_some(Severity::Critical);
+        let unusable = !(self.problems.is_empty() && self.troubles.is_empty());
+        let unusable = unusable.then_some(Severity::Critical);
         let no_controller = self.controller.is_none().then_some(Severity::Warning);
         let nothing = self.policies.is_empty().then_some(Severity::Unknown);
         let all = worst.into_iter().chain(unusable).chain(no_controller).chain(nothing);

@@ -5,11 +5,12 @@ use crate::{
     domain::{error::Invalid, identity::PolicyId, policy::Policy, status::Status, verdict::Failure},
     orchestrators::local::{
         files,
-        policies::{Directory, Problem},
+        policies::{Directory, Found, Problem},
         state::StateDir,
     },
 };
-use std::{path::PathBuf, sync::Arc};
+use jiff::Timestamp;
+use std::{os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc};
 
 /// The policies of this host and their state.
 #[derive(Debug, Clone)]
@@ -24,6 +25,10 @@ pub struct Host {
 pub struct Known {
     /// Which.
     pub id: PolicyId,
+    /// Number of what it says; nothing when nobody declares it any more, but a run of it is not over.
+    pub generation: Option<i64>,
+    /// When its file was changed or put there.
+    pub changed_at: Option<Timestamp>,
     /// What it says, or what is wrong with it.
     pub policy: Result<Arc<Policy>, Invalid>,
     /// How it is; nothing before a controller has seen it.
@@ -69,20 +74,38 @@ impl Host {
         })
     }
 
-    /// All policies, by name, and the documents that are none.
+    /// All policies, by name, also those that are declared no more and have a run that is not over; and the documents
+    /// that are none.
     ///
     /// # Errors
     /// A directory that cannot be read.
     pub fn all(&self) -> Result<(Vec<Known>, Vec<Problem>), Failure> {
-        let Some(directory) = &self.directory else { return Ok((Vec::new(), Vec::new())) };
+        let read = self.directory.as_ref().map(Directory::read).transpose();
         let (found, problems) =
-            directory.read().map_err(|message| Failure::permanent("PoliciesUnreadable", message))?;
-        let known = found.into_iter().map(|found| {
-            let status = self.state.as_ref().map(|state| state.status_file(&found.id));
-            let status = status.and_then(|path| files::read_json(&path).ok().flatten());
-            Known { id: found.id, policy: found.policy, status }
-        });
-        Ok((known.collect(), problems))
+            read.map_err(|message| Failure::permanent("PoliciesUnreadable", message))?.unwrap_or_default();
+        let mut all: Vec<Known> = found.into_iter().map(|found| self.declared(found)).collect();
+        let active = self.state.as_ref().map(StateDir::active_policies).transpose();
+        let active = active.map_err(|error| Failure::permanent("StateUnusable", error.to_string()))?;
+        for id in active.unwrap_or_default() {
+            if all.iter().all(|known| known.id != id) {
+                let policy = Err(Invalid::new("nobody declares it any more; its run goes on"));
+                let status = self.status(&id);
+                all.push(Known { id, generation: None, changed_at: None, policy, status });
+            }
+        }
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok((all, problems))
+    }
+
+    fn declared(&self, found: Found) -> Known {
+        let Found { id, generation, file, policy } = found;
+        let changed_at = file.metadata().ok().and_then(|m| Timestamp::from_second(m.ctime()).ok());
+        let status = self.status(&id);
+        Known { id, generation: Some(generation), changed_at, policy, status }
+    }
+
+    fn status(&self, policy: &PolicyId) -> Option<Status> {
+        files::read_json(&self.state.as_ref()?.status_file(policy)).ok().flatten()
     }
 
     /// The policy that `name` means: `nightly` or `scope/nightly`.
@@ -111,9 +134,12 @@ impl Known {
     /// # Errors
     /// What is wrong with it.
     pub fn valid(&self) -> Result<&Arc<Policy>, Failure> {
+        let fix = match self.generation {
+            Some(_) => "mend the document; backstay validate -f FILE checks it".to_owned(),
+            None => format!("declare it again; backstay cancel {} stops the run", self.id),
+        };
         self.policy.as_ref().map_err(|error| {
-            Failure::permanent("InvalidSpec", format!("policy {}: {error}", self.id))
-                .fix("mend the document; backstay validate -f FILE checks it")
+            Failure::permanent("InvalidSpec", format!("policy {}: {error}", self.id)).fix(fix)
         })
     }
 }

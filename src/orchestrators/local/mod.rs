@@ -6,14 +6,17 @@
 //! - [`process`]: a process that is told from a later one of the same number.
 //! - [`tasks`]: launches tasks, sees how they are, stops them.
 //! - [`people`]: requests, answers, restores, holds, drills: what the command line leaves for the controller.
-//! - [`port`]: all of it as the controller's port; [`watch`] its hints.
+//! - [`port`]: all of it as the controller's port; [`watch`] its hints; [`notice`] what it tells about itself;
+//!   [`removed`] sweeps what is left of policies that are declared no more.
 
 pub mod files;
 pub mod lookup;
+mod notice;
 pub mod people;
 pub mod policies;
 pub mod port;
 pub mod process;
+mod removed;
 mod secrets;
 pub mod state;
 pub mod tasks;

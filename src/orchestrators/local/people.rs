@@ -4,7 +4,12 @@
 //! while none runs.
 
 use crate::{
-    domain::{identity::PolicyId, names::SnapshotName, run::RunState, verdict::Failure},
+    domain::{
+        identity::PolicyId,
+        names::SnapshotName,
+        run::{RunPlan, RunState},
+        verdict::Failure,
+    },
     orchestrators::local::{files, process::ProcessId, state::StateDir},
     plan::{
         action::Answer,
@@ -13,15 +18,29 @@ use crate::{
     },
 };
 use jiff::Timestamp;
+use rustix::{
+    fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat},
+    io::Errno,
+};
 use serde::{Deserialize, Serialize};
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
+use tracing::warn;
 
 /// An answer that nobody fetched is removed after this time.
 const ANSWER_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// A request as it is recorded. It is asked for as long as its file is younger than its patience.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Asked {
+    #[serde(flatten)]
+    request: Request,
+    patience_seconds: u64,
+}
 
 /// A restore as it is recorded.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -36,15 +55,37 @@ struct RestoreRecord {
 }
 
 impl StateDir {
-    /// Asks the controller for something; the identity of the request.
+    /// Asks the controller for something; the identity of the request. It is refused once `patience` has passed since
+    /// now, or since it was renewed.
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn ask(&self, policy: &PolicyId, wish: Wish, now: Timestamp) -> io::Result<String> {
+    pub fn ask(
+        &self,
+        policy: &PolicyId,
+        wish: Wish,
+        patience: Duration,
+        now: Timestamp,
+    ) -> io::Result<String> {
         let id = random_id()?;
         let request = Request { id: id.clone(), requested_at: now, wish };
-        files::write_json(&self.note("requests", policy, &format!("{id}.json")), &request)?;
+        let asked = Asked { request, patience_seconds: patience.as_secs() };
+        files::write_json(&self.note("requests", policy, &format!("{id}.json")), &asked)?;
         Ok(id)
+    }
+
+    /// Says that somebody still waits for the answer. What is answered already is not asked again.
+    ///
+    /// # Errors
+    /// A file that cannot be changed.
+    pub fn renew(&self, policy: &PolicyId, id: &str) -> io::Result<()> {
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
+        let path = self.note("requests", policy, &format!("{id}.json"));
+        match utimensat(CWD, &path, &times, AtFlags::empty()) {
+            Err(Errno::NOENT) => Ok(()),
+            changed => Ok(changed?),
+        }
     }
 
     /// Takes a request back, if it was not answered yet.
@@ -71,21 +112,35 @@ impl StateDir {
     }
 
     fn sweep_answers(&self) {
-        let is_old = |path: &PathBuf| {
-            let modified = path.metadata().and_then(|m| m.modified());
-            modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ANSWER_KEPT))
-        };
         let entries = files::entries(&self.root().join("answers")).unwrap_or_default();
-        for (_, path) in entries.into_iter().filter(|(_, path)| is_old(path)) {
+        for (_, path) in entries.into_iter().filter(|(_, path)| is_older(path, ANSWER_KEPT)) {
             let _ = files::remove(&path);
         }
     }
 
-    /// The requests of a policy that were not answered, oldest first.
+    /// The requests of a policy that were not answered, oldest first. One that cannot be read, or that nobody waits for
+    /// any more, is refused here.
     pub(super) fn requests(&self, policy: &PolicyId) -> io::Result<Vec<Request>> {
         let mut requests = Vec::new();
-        for (_, path) in self.notes("requests", policy)? {
-            requests.extend(files::read_json::<Request>(&path)?);
+        for (name, path) in self.notes("requests", policy)? {
+            let id = name.trim_end_matches(".json");
+            let refused = match files::read_json::<Asked>(&path) {
+                Ok(Some(asked)) if is_older(&path, Duration::from_secs(asked.patience_seconds)) => {
+                    "nobody has waited for an answer any more".to_owned()
+                }
+                Ok(asked) => {
+                    requests.extend(asked.map(|asked| asked.request));
+                    continue;
+                }
+                Err(error) if is_spoilt(&error) => {
+                    // Beside the answers it is kept and swept as they are.
+                    fs::rename(&path, self.note("answers", policy, &format!("{id}.unreadable")))?;
+                    error.to_string()
+                }
+                Err(error) => return Err(error),
+            };
+            warn!(%policy, request = id, "refused: {refused}");
+            self.record_answer(policy, id, &Answer::Refused(refused))?;
         }
         requests.sort_by_key(|r| r.requested_at);
         Ok(requests)
@@ -129,27 +184,58 @@ impl StateDir {
     /// The slot of the policy's run that is not over.
     fn active_slot(&self, policy: &PolicyId) -> io::Result<Option<String>> {
         for (slot, folder) in files::entries(&self.runs_of(policy))? {
-            let is_claimed = folder.join("plan.json").exists();
+            if !folder.join("plan.json").exists() {
+                continue;
+            }
             let state: RunState = files::read_json(&folder.join("state.json"))?.unwrap_or_default();
-            if is_claimed && state.end.is_none() {
+            if state.end.is_none() {
                 return Ok(Some(slot));
             }
         }
         Ok(None)
     }
 
+    /// The policies, declared or not, with a run that is not over; a record that cannot be read may be of one.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn active_policies(&self) -> io::Result<Vec<PolicyId>> {
+        let names = files::entries(&self.runs())?;
+        let policies = names.iter().filter_map(|(name, _)| PolicyId::from_file_name(name).ok());
+        Ok(policies.filter(|policy| !matches!(self.active_slot(policy), Ok(None))).collect())
+    }
+
+    /// What the policy's run that is not over does.
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    pub fn active_plan(&self, policy: &PolicyId) -> io::Result<Option<RunPlan>> {
+        let Some(slot) = self.active_slot(policy)? else { return Ok(None) };
+        files::read_json(&self.runs_of(policy).join(slot).join("plan.json"))
+    }
+
     /// The restores of a policy that are not settled, oldest first, with the processes of those that run.
     pub(super) fn restores(&self, policy: &PolicyId) -> io::Result<Vec<(Restore, Option<ProcessId>)>> {
         let mut restores = Vec::new();
         for (id, path) in self.notes("restores", policy)? {
-            let Some(record) = files::read_json::<RestoreRecord>(&path)? else { continue };
+            let id = id.trim_end_matches(".json").to_owned();
+            let record = match files::read_json::<RestoreRecord>(&path) {
+                Ok(Some(record)) => record,
+                Ok(None) => continue,
+                // It was one of these sources: they are held until a person has looked.
+                Err(error) if is_spoilt(&error) => {
+                    let (started_at, message) = (Timestamp::UNIX_EPOCH, error.to_string());
+                    restores.push((Restore { id, started_at, active: false, message }, None));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let active = record.failure.is_none() && record.process.is_alive();
             let message = match (&record.failure, active) {
                 (Some(failure), _) => format!("{}: {failure}", record.message),
                 (None, true) => record.message,
                 (None, false) => format!("{}: its process ended in the middle", record.message),
             };
-            let id = id.trim_end_matches(".json").to_owned();
             let restore = Restore { id, started_at: record.started_at, active, message };
             restores.push((restore, active.then_some(record.process)));
         }
@@ -218,12 +304,15 @@ impl StateDir {
         files::write_json(&self.drill_file(policy), &drill)
     }
 
-    /// The newest restore drill of a policy.
+    /// The newest restore drill of a policy. A record that is spoilt proves nothing: it is as good as none.
     ///
     /// # Errors
     /// A file that cannot be read.
     pub fn drill(&self, policy: &PolicyId) -> io::Result<Option<Drill>> {
-        files::read_json(&self.drill_file(policy))
+        match files::read_json(&self.drill_file(policy)) {
+            Err(error) if is_spoilt(&error) => Ok(None),
+            read => read,
+        }
     }
 
     /// Where a task finds the holds and the drill.
@@ -283,16 +372,22 @@ impl RestoreClaim {
     }
 }
 
-/// Where the answer to a request appears, for those who wait for it.
-pub fn answer_folder(state: &StateDir) -> PathBuf {
-    state.root().join("answers")
-}
-
 /// The policy that a file of `requests`, `restores`, `holds` or `drills` speaks of.
 pub(super) fn policy_of(file_name: &str) -> Option<PolicyId> {
     let stem =
         file_name.split_once('~').map_or_else(|| file_name.strip_suffix(".json"), |(policy, _)| Some(policy));
     PolicyId::from_file_name(stem?).ok().filter(|_| !Path::new(file_name).starts_with("."))
+}
+
+/// True for a file that will not become readable by waiting.
+fn is_spoilt(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::PermissionDenied)
+}
+
+/// By when it was written or renewed. A time in the future is no age.
+fn is_older(path: &Path, age: Duration) -> bool {
+    let modified = path.metadata().and_then(|m| m.modified());
+    modified.is_ok_and(|at| at.elapsed().is_ok_and(|found| found > age))
 }
 
 fn random_id() -> io::Result<String> {
@@ -315,7 +410,9 @@ mod tests {
     #[test]
     fn a_request_is_seen_until_it_is_answered() {
         let (_keep, state, policy) = state();
-        let id = state.ask(&policy, Wish::Cancel { slot: None }, Timestamp::UNIX_EPOCH).unwrap();
+        let id = state
+            .ask(&policy, Wish::Cancel { slot: None }, Duration::from_secs(60), Timestamp::UNIX_EPOCH)
+            .unwrap();
         assert_eq!(state.requests(&policy).unwrap().len(), 1);
         assert!(state.requests(&"night".parse().unwrap()).unwrap().is_empty());
         let answer = Answer::Refused("no".to_owned());
@@ -345,6 +442,55 @@ mod tests {
         assert_eq!(state.restores(&policy).unwrap().len(), 1, "still held");
         state.begin_restore(&policy, "again", now).unwrap().succeeded().unwrap();
         assert!(state.restores(&policy).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_request_that_nobody_waits_for_or_that_is_spoilt_is_refused_and_stops_nothing() {
+        let (_keep, state, policy) = state();
+        let ask = |patience| {
+            let wish = Wish::Cancel { slot: None };
+            state.ask(&policy, wish, Duration::from_secs(patience), Timestamp::UNIX_EPOCH).unwrap()
+        };
+        let file = |id: &str| state.note("requests", &policy, &format!("{id}.json"));
+        let (kept, old, renewed) = (ask(3600), ask(60), ask(60));
+        for id in [&old, &renewed] {
+            let past = file(id).metadata().unwrap().modified().unwrap() - Duration::from_secs(100);
+            fs::File::options().write(true).open(file(id)).unwrap().set_modified(past).unwrap();
+        }
+        state.renew(&policy, &renewed).unwrap();
+        fs::write(file("bad"), r#"{"id":"bad","requestedAt":"2026-11-25T00:00:00Z","wish":{"fly":{}}}"#)
+            .unwrap();
+        let asked: Vec<String> = state.requests(&policy).unwrap().into_iter().map(|r| r.id).collect();
+        assert_eq!(asked.len(), 2);
+        assert!(asked.contains(&kept) && asked.contains(&renewed), "{asked:?}");
+        for (id, why) in [(old.as_str(), "nobody"), ("bad", "bad.json")] {
+            let answer = state.answer(&policy, id).unwrap();
+            assert!(matches!(&answer, Some(Answer::Refused(told)) if told.contains(why)), "{answer:?}");
+            assert!(!file(id).exists());
+        }
+        // What was answered meanwhile is not asked again.
+        state.withdraw(&policy, &kept).unwrap();
+        state.renew(&policy, &kept).unwrap();
+        assert!(!file(&kept).exists());
+    }
+
+    #[test]
+    fn records_that_are_spoilt_hold_the_policy_or_count_as_active_and_hide_no_other() {
+        let (_keep, state, policy) = state();
+        fs::write(state.note("restores", &policy, "x.json"), "{").unwrap();
+        let restores = state.restores(&policy).unwrap();
+        assert!(!restores[0].0.active && restores[0].0.message.contains("x.json"));
+        state.forget_restore(&policy, "x").unwrap();
+        fs::write(state.drill_file(&policy), "{").unwrap();
+        assert_eq!(state.drill(&policy).unwrap(), None);
+        for (name, state_json) in [("active", "{}"), ("spoilt", "{")] {
+            let run = state.runs().join(name).join("20261125T020000Z");
+            make_folder(&run).unwrap();
+            fs::write(run.join("plan.json"), "{}").unwrap();
+            fs::write(run.join("state.json"), state_json).unwrap();
+        }
+        let ids: Vec<String> = state.active_policies().unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(ids, ["active", "spoilt"]);
     }
 
     #[test]

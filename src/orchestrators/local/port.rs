@@ -13,10 +13,12 @@ use crate::{
     },
     orchestrators::local::{
         files,
+        notice::Notice,
         policies::{Directory, Found},
         process::ProcessId,
+        removed,
         secrets::secrets,
-        state::{ControllerInfo, StateDir, make_folder},
+        state::{StateDir, make_folder},
         tasks::{self, Children, Launched, Launcher},
         watch::Watcher,
     },
@@ -26,8 +28,10 @@ use crate::{
     },
 };
 use async_trait::async_trait;
+use jiff::Timestamp;
 use std::{
-    fs, io,
+    collections::BTreeSet,
+    io,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -41,6 +45,7 @@ const WAKES: usize = 1024;
 pub struct Local {
     state: StateDir,
     directory: Directory,
+    notice: Arc<Notice>,
     launcher: Launcher,
     clock: Arc<dyn Clock>,
     watcher: Watcher,
@@ -60,11 +65,12 @@ impl Local {
         launcher: Launcher,
         clock: Arc<dyn Clock>,
     ) -> io::Result<Self> {
+        let notice = Arc::new(Notice::put_up(&state, &directory)?);
         sweep(&state)?;
         let (wakes, hints) = mpsc::channel(WAKES);
         let watcher = Watcher::start(&state, &directory, wakes.clone());
         let (children, hints) = (Children::default(), Mutex::new(Some(hints)));
-        Ok(Self { state, directory, launcher, clock, watcher, children, wakes, hints })
+        Ok(Self { state, directory, notice, launcher, clock, watcher, children, wakes, hints })
     }
 
     /// Runs blocking work on the state directory.
@@ -112,14 +118,23 @@ impl Orchestrator for Local {
 
     async fn list(&self) -> Result<Vec<Declared>, PortError> {
         self.watcher.watch_policies(&self.directory);
-        let directory = self.directory.clone();
-        let read = self.blocking(move |state| list(state, &directory)).await?;
-        read.map_err(PortError::Unavailable)
+        let (directory, notice, now) = (self.directory.clone(), Arc::clone(&self.notice), self.clock.now());
+        self.blocking(move |state| {
+            let listed = list(state, &directory, &notice, now);
+            listed.as_ref().err().into_iter().for_each(|error| notice.looked(None, Some(error)));
+            listed
+        })
+        .await
     }
 
     async fn observe(&self, policy: &PolicyId) -> Result<Observed, PortError> {
-        let (id, children) = (policy.clone(), self.children.clone());
-        let (observed, processes) = self.blocking(move |state| observe(state, &id, &children)).await?;
+        let (id, children, notice) = (policy.clone(), self.children.clone(), Arc::clone(&self.notice));
+        let seen = self.blocking(move |state| {
+            let seen = observe(state, &id, &children);
+            notice.looked(Some(&id), seen.as_ref().err());
+            seen
+        });
+        let (observed, processes) = seen.await?;
         processes.iter().for_each(|process| self.watcher.watch_process(policy, process));
         Ok(observed)
     }
@@ -176,34 +191,26 @@ fn from_io(error: io::Error) -> PortError {
 }
 
 /// The policies of the directory, and those of the state that have a run which is not over.
-fn list(state: &StateDir, directory: &Directory) -> io::Result<Result<Vec<Declared>, String>> {
-    let (found, problems) = match directory.read() {
-        Ok(read) => read,
-        Err(message) => return Ok(Err(message)),
-    };
-    let info = ControllerInfo {
-        policies: directory.policies.clone(),
-        defaults: directory.defaults.clone(),
-        problems,
-    };
-    if state.info().ok().as_ref() != Some(&info) {
-        info.problems.iter().for_each(|p| warn!(file = %p.file.display(), "{}", p.message));
-        files::write_json(&state.info_file(), &info)?;
-    }
+fn list(
+    state: &StateDir,
+    directory: &Directory,
+    notice: &Notice,
+    now: Timestamp,
+) -> io::Result<Vec<Declared>> {
+    let (found, problems) = directory.read().map_err(io::Error::other)?;
     let mut declared: Vec<Declared> = found.into_iter().map(from_found).collect();
-    for (name, folder) in files::entries(&state.runs())? {
-        let Ok(id) = PolicyId::from_file_name(&name) else { continue };
-        if declared.iter().all(|d| d.id != id) && has_active_run(&folder)? {
-            declared.push(Declared {
-                id,
-                generation: 0,
-                created_at: None,
-                spec: Spec::Gone,
-                secrets: Secrets::default(),
-            });
+    for id in state.active_policies()? {
+        if declared.iter().all(|d| d.id != id) {
+            let secrets = Secrets::default();
+            declared.push(Declared { id, generation: 0, created_at: None, spec: Spec::Gone, secrets });
         }
     }
-    Ok(Ok(declared))
+    notice.listed(problems, &declared);
+    let wanted: BTreeSet<_> = declared.iter().map(|declared| &declared.id).collect();
+    if let Err(error) = removed::sweep(state, &wanted, now) {
+        warn!(%error, "what is left of policies that were removed cannot be swept");
+    }
+    Ok(declared)
 }
 
 fn from_found(found: Found) -> Declared {
@@ -214,16 +221,6 @@ fn from_found(found: Found) -> Declared {
     };
     // Slots count from the moment at which the controller sees the policy first.
     Declared { id: found.id, generation: found.generation, created_at: None, spec, secrets }
-}
-
-fn has_active_run(folder: &Path) -> io::Result<bool> {
-    for (_, run) in files::entries(folder)? {
-        let state: RunState = files::read_json(&run.join("state.json"))?.unwrap_or_default();
-        if run.join("plan.json").exists() && state.end.is_none() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn observe(
@@ -309,10 +306,7 @@ fn claim(state: &StateDir, policy: &PolicyId, run: &Run) -> Result<Created, Port
 /// Removes a run: the plan first, without which it is no run.
 fn forget(folder: &Path) -> io::Result<()> {
     files::remove(&folder.join("plan.json"))?;
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    removed::remove_tree(folder)
 }
 
 /// Removes what claims and removals that were cut off have left.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! controller.lock                     held by the controller that runs; its process number
-//! controller.json                     where the policies are, and what is wrong with them
+//! controller.json                     where the policies are, what is wrong with them, what the controller cannot do
 //! site                                random identity of this site: owner of its places on the remotes
 //! status/<policy>.json                the status of a policy
 //! runs/<policy>/<slot>/plan.json      a run's frozen plan; without it the slot is not claimed
@@ -14,6 +14,7 @@
 //! restores/<policy>~<id>.json         a restore into the policy's sources that runs, or ended badly
 //! holds/<policy>~<snapshot>           a snapshot that is not pruned
 //! drills/<policy>.json                the newest restore drill
+//! removed/<policy>.json               since when nobody declares the policy; its state goes seven days later
 //! locks/<policy>                      taken for a moment by whoever claims a run or a restore
 //! ```
 
@@ -22,6 +23,7 @@ use crate::{
     orchestrators::local::{files, policies::Problem},
     plan::observed::TaskName,
 };
+use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -50,6 +52,20 @@ pub struct ControllerInfo {
     /// Documents that are no policies.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
+    /// What keeps it from looking at policies; gone once it can again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<Trouble>,
+}
+
+/// Why the controller cannot look at a policy, and so does nothing for it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Trouble {
+    /// Which; none: it cannot list them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyId>,
+    /// What it met.
+    pub message: String,
 }
 
 /// Held while a controller runs on a state directory.
@@ -65,8 +81,18 @@ pub struct PolicyLock {
 }
 
 impl StateDir {
-    const FOLDERS: [&str; 9] =
-        ["status", "runs", "preflight", "requests", "answers", "restores", "holds", "drills", "locks"];
+    const FOLDERS: [&str; 10] = [
+        "status",
+        "runs",
+        "preflight",
+        "requests",
+        "answers",
+        "restores",
+        "holds",
+        "drills",
+        "removed",
+        "locks",
+    ];
 
     /// Makes what is missing of a state directory.
     ///
@@ -161,6 +187,12 @@ impl StateDir {
         let mut pid = String::new();
         file.read_to_string(&mut pid).ok()?;
         Some(pid.trim().to_owned())
+    }
+
+    /// When the controller that runs, or ran last, began.
+    pub fn controller_since(&self) -> Option<Timestamp> {
+        let modified = fs::metadata(self.root.join("controller.lock")).and_then(|m| m.modified()).ok()?;
+        Timestamp::try_from(modified).ok()
     }
 
     /// What the controller said about itself last.
