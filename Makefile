@@ -1,6 +1,6 @@
 # Each target does its own set-up. Tools are cached in ~/.cache/backstay (BACKSTAY_CACHE), outside the clone.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test check generate demo bench clean-cache
+.PHONY: help setup build test crash check generate demo bench clean-cache
 GENERATED := docs/reference/resources.md crds/backstay.yaml
 PYTHON ?= python3
 CARGO ?= cargo
@@ -18,6 +18,9 @@ build: ## the program as it is released: target/release/backstay
 
 test: setup ## every test, those on real servers and remotes included
 	$(CARGO) test --locked
+
+crash: setup ## the crash matrix, all of it (hours): CRASH_POINTS=10 for fewer points a case, CRASH_CASE=kill-task for one case
+	$(CARGO) test --locked --test e2e -- --ignored --nocapture --exact crash::all_of_the_crash_matrix
 
 # Advisories are not part of it: they need a database from the network. `cargo deny check advisories` looks them up.
 check: ## format, lints, dependencies and their licences, generated files

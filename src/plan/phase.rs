@@ -242,7 +242,7 @@ fn made(run: &Run, now: Timestamp) -> RunEnd {
         outcome: Outcome::Partial,
         reason: failure.map_or_else(|| "Incomplete".to_owned(), |f| f.reason.clone()),
         message: format!("snapshot {name} is incomplete, {what}{why}"),
-        fix: failure.and_then(|f| f.fix.clone()),
+        fix: Some(fix(run, failure)),
         at: now,
     }
 }
@@ -256,11 +256,16 @@ fn failed(run: &Run, step: Option<&StepName>, now: Timestamp) -> RunEnd {
     let times = if attempts > 1 { format!(" ({attempts} attempts)") } else { String::new() };
     RunEnd {
         outcome: Outcome::Failed,
+        fix: Some(fix(run, Some(&failure))),
         reason: failure.reason,
         message: format!("{}{times}", failure.message),
-        fix: failure.fix,
         at: now,
     }
+}
+
+/// What to do next: what the failure says, else where there is more to read.
+fn fix(run: &Run, failure: Option<&Failure>) -> String {
+    failure.and_then(|f| f.fix.clone()).unwrap_or_else(|| format!("backstay logs {}", run.plan.policy))
 }
 
 /// Why the newest failed attempt failed, of `step` when one is given and has any.

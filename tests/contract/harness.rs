@@ -68,7 +68,7 @@ fn rclone_reaches_the_remote() {
 
 #[tokio::test]
 async fn servers_start_with_and_without_access_control_and_end_with_their_value() {
-    let set = Mongo::start(mongo::Plan { members: 3, auth: true }).await;
+    let set = Mongo::start(mongo::Plan { members: 3, auth: true, ..Default::default() }).await;
     let notes = set.client().await.database("test").collection("notes");
     notes.insert_one(doc! {"_id": 1}).await.unwrap();
     assert_eq!(set.primary().await, 0);
@@ -76,7 +76,7 @@ async fn servers_start_with_and_without_access_control_and_end_with_their_value(
     let refused = stranger.database("test").collection("notes").insert_one(doc! {"_id": 2}).await;
     assert!(refused.unwrap_err().to_string().contains("requires authentication"));
 
-    let alone = Mongo::start(mongo::Plan { members: 0, auth: true }).await;
+    let alone = Mongo::start(mongo::Plan { members: 0, auth: true, ..Default::default() }).await;
     alone.client().await.database("test").run_command(doc! {"ping": 1}).await.unwrap();
 
     let ports = [set.ports(), alone.ports()].concat();

@@ -322,8 +322,8 @@ async fn bulk(client: &Client, mebibytes: i32) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_set_with_access_control() {
     let (site, other) = tokio::join!(
-        Site::start(Plan { members: 3, auth: true }),
-        Site::start(Plan { members: 0, auth: true })
+        Site::start(Plan { members: 3, auth: true, ..Plan::default() }),
+        Site::start(Plan { members: 0, auth: true, ..Plan::default() })
     );
     let client = site.mongo.client().await;
     fill(&client).await;
@@ -539,7 +539,7 @@ fn tools_with(site: &Site, name: &str, script: &str) -> Tools {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dump_that_goes_wrong_is_never_a_backup() {
-    let site = Site::start(Plan { members: 1, auth: false }).await;
+    let site = Site::start(Plan { members: 1, auth: false, ..Plan::default() }).await;
     let client = site.mongo.client().await;
     fill(&client).await;
     bulk(&client, 4).await;

@@ -63,7 +63,7 @@ fn assert_secret(site: &Site, secret: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_is_named_and_shown_nowhere() {
-    let mongo = Mongo::start(mongo::Plan { members: 1, auth: true }).await;
+    let mongo = Mongo::start(mongo::Plan { members: 1, auth: true, ..Default::default() }).await;
     data::fill(&mongo.client().await, "girder").await;
     let mut site = Site::new();
     let secret = site.file("secrets/password", "not-the-password-7423");

@@ -45,8 +45,9 @@ impl Site {
 
     pub fn on(remote: Remote) -> Self {
         let scratch = Scratch::new("site");
-        scratch.folder("policies");
-        scratch.folder("state");
+        for folder in ["policies", "state", "run", "tmp"] {
+            scratch.folder(folder);
+        }
         Self { scratch, remote, controller: None }
     }
 
@@ -133,6 +134,14 @@ impl Site {
         command.env("PATH", tools::path_variable()).env("BACKSTAY_TEST_SITE", &*self.scratch);
         command.env("RCLONE_CONFIG", self.remote.config()).env("BACKSTAY_STATE", self.join("state"));
         command.env("NO_COLOR", "1");
+        // What is left behind is seen here, and is no other test's.
+        command.env("XDG_RUNTIME_DIR", self.join("run")).env("TMPDIR", self.join("tmp"));
+    }
+
+    /// Folders for a while that Backstay made and did not remove.
+    pub fn leftovers(&self) -> Vec<PathBuf> {
+        let entries = ["run", "tmp"].into_iter().flat_map(|folder| fs::read_dir(self.join(folder)).unwrap());
+        entries.map(|entry| entry.unwrap().path()).collect()
     }
 
     /// Runs a verb and waits for its end.
@@ -197,9 +206,10 @@ impl Site {
     pub fn processes(&self, name: &str) -> Vec<u32> {
         let mark = [b"BACKSTAY_TEST_SITE=", self.scratch.as_os_str().as_encoded_bytes(), b"\0"].concat();
         let ours = |pid: &u32| {
-            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             let named = children::name(*pid).is_some_and(|found| name.is_empty() || found == name);
-            named && environment.windows(mark.len()).any(|window| window == mark)
+            let environment =
+                if named { fs::read(format!("/proc/{pid}/environ")).unwrap_or_default() } else { vec![] };
+            environment.windows(mark.len()).any(|window| window == mark)
         };
         let all = fs::read_dir("/proc").unwrap().flatten();
         all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(ours).collect()

@@ -5,6 +5,7 @@
 pub mod children;
 pub mod cloud;
 pub mod mongo;
+pub mod proxy;
 pub mod remote;
 pub mod small;
 pub mod tools;

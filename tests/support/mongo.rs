@@ -30,8 +30,7 @@ pub const PASSWORD: &str = "p@ss:w/rd%";
 #[derive(Debug)]
 pub struct Mongo {
     members: Vec<Member>,
-    set: bool,
-    auth: bool,
+    plan: Plan,
     _scratch: Scratch,
 }
 
@@ -49,6 +48,8 @@ pub struct Plan {
     pub members: usize,
     /// With access control, the user [`USER`] and its [`PASSWORD`].
     pub auth: bool,
+    /// Size of the oplog, MiB; 0: 128. A small one rolls over within a test.
+    pub oplog_mib: u32,
 }
 
 impl Mongo {
@@ -59,7 +60,7 @@ impl Mongo {
 
     /// A replica set with its primary ready; one member is enough for an oplog, and starts quickest.
     pub async fn replica_set(members: usize) -> Self {
-        Self::start(Plan { members, auth: false }).await
+        Self::start(Plan { members, ..Plan::default() }).await
     }
 
     /// Starts servers and waits until they can be written to and, in a set, every member is primary or secondary.
@@ -69,28 +70,33 @@ impl Mongo {
         let mut members = Vec::new();
         for number in 0..plan.members.max(1) {
             let folder = scratch.folder(&number.to_string());
-            members.push(Member::start(folder, plan.members > 0, key_file.as_deref()).await);
+            members.push(Member::start(folder, plan, key_file.as_deref()).await);
         }
-        let mongo = Self { members, set: plan.members > 0, auth: plan.auth, _scratch: scratch };
-        if mongo.set {
+        let mongo = Self { members, plan, _scratch: scratch };
+        if mongo.is_set() {
             mongo.initiate().await;
         }
-        if mongo.auth {
+        if mongo.plan.auth {
             mongo.create_root().await;
         }
         mongo
     }
 
+    fn is_set(&self) -> bool {
+        self.plan.members > 0
+    }
+
     /// The connection string without user and password, `directConnection` for a server alone.
     pub fn uri(&self) -> String {
         let hosts: Vec<String> = self.members.iter().map(|m| format!("127.0.0.1:{}", m.port)).collect();
-        let option = if self.set { format!("replicaSet={SET}") } else { "directConnection=true".to_owned() };
+        let option =
+            if self.is_set() { format!("replicaSet={SET}") } else { "directConnection=true".to_owned() };
         format!("mongodb://{}/?{option}", hosts.join(","))
     }
 
     /// The connection string with user and password, where there is access control.
     pub fn uri_with_password(&self) -> String {
-        if !self.auth {
+        if !self.plan.auth {
             return self.uri();
         }
         self.uri().replacen("mongodb://", "mongodb://root:p%40ss%3Aw%2Frd%25@", 1)
@@ -114,6 +120,33 @@ impl Mongo {
     /// Stops a member where it is (SIGSTOP): it keeps its connections and answers nothing.
     pub fn freeze(&self, member: usize) {
         self.members[member].process.signal(Signal::STOP);
+    }
+
+    /// Starts a member of a set without access control that was killed, and waits until the set can be written to.
+    pub async fn restart(&mut self, number: usize) {
+        let plan = self.plan;
+        let member = &mut self.members[number];
+        member.process.kill();
+        member.process = launch(&member.folder, member.port, plan, None);
+        let client = direct(member.port, None);
+        wait_hello(&client, &member.folder, |hello| hello.get_bool("isWritablePrimary").unwrap_or(false))
+            .await;
+    }
+
+    /// Waits until the set can be written to.
+    pub async fn wait_for_primary(&self) {
+        // The driver waits for one.
+        self.client()
+            .await
+            .database("admin")
+            .run_command(doc! {"appendOplogNote": 1, "data": {}})
+            .await
+            .unwrap();
+    }
+
+    /// Sends a signal to a member.
+    pub fn signal(&self, member: usize, signal: Signal) {
+        self.members[member].process.signal(signal);
     }
 
     /// Lets a frozen member go on.
@@ -167,10 +200,10 @@ impl Mongo {
 
 impl Member {
     /// A port that was free a moment ago may be taken when the server binds it: then the next one.
-    async fn start(folder: PathBuf, set: bool, key_file: Option<&Path>) -> Self {
+    async fn start(folder: PathBuf, plan: Plan, key_file: Option<&Path>) -> Self {
         for _ in 0..5 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let mut process = launch(&folder, port, set, key_file);
+            let mut process = launch(&folder, port, plan, key_file);
             let client = direct(port, None);
             while !process.ended() {
                 if client.database("admin").run_command(doc! {"hello": 1}).await.is_ok() {
@@ -183,7 +216,8 @@ impl Member {
     }
 }
 
-fn launch(folder: &Path, port: u16, set: bool, key_file: Option<&Path>) -> Kept {
+fn launch(folder: &Path, port: u16, plan: Plan, key_file: Option<&Path>) -> Kept {
+    let set = plan.members > 0;
     let data = folder.join("data");
     std::fs::create_dir_all(&data).unwrap();
     let log = std::fs::File::create(folder.join("log")).unwrap();
@@ -192,7 +226,8 @@ fn launch(folder: &Path, port: u16, set: bool, key_file: Option<&Path>) -> Kept 
     command.args(["--setParameter", "diagnosticDataCollectionEnabled=false", "--port", &port.to_string()]);
     command.arg("--dbpath").arg(&data).stdout(log).stderr(Stdio::null());
     if set {
-        command.args(["--replSet", SET, "--oplogSize", "128"]);
+        let oplog = if plan.oplog_mib == 0 { 128 } else { plan.oplog_mib };
+        command.args(["--replSet", SET, "--oplogSize", &oplog.to_string()]);
     }
     match key_file {
         Some(file) if set => _ = command.arg("--keyFile").arg(file),

@@ -13,22 +13,24 @@ pub const NAME: &str = "box";
 #[derive(Debug)]
 pub struct Remote {
     scratch: Scratch,
+    root: PathBuf,
 }
 
 impl Remote {
     pub fn new() -> Self {
         let scratch = Scratch::new("remote");
         let root = scratch.folder("stored");
-        let remote = Self { scratch };
-        remote.configure(&format!("[{NAME}]\ntype = alias\nremote = {}\n", root.display()));
-        remote
+        Self { scratch, root }.aliased()
     }
 
     /// A remote that stands for an existing folder, such as a mount of limited size.
     pub fn at(root: &Path) -> Self {
-        let remote = Self::new();
-        remote.configure(&format!("[{NAME}]\ntype = alias\nremote = {}\n", root.display()));
-        remote
+        Self { scratch: Scratch::new("remote"), root: root.to_owned() }.aliased()
+    }
+
+    fn aliased(self) -> Self {
+        self.configure(&format!("[{NAME}]\ntype = alias\nremote = {}\n", self.root.display()));
+        self
     }
 
     /// Replaces the whole configuration.
@@ -41,9 +43,9 @@ impl Remote {
         self.scratch.join("rclone.conf")
     }
 
-    /// The folder that a new remote stands for.
+    /// The folder that the remote stands for.
     pub fn root(&self) -> PathBuf {
-        self.scratch.join("stored")
+        self.root.clone()
     }
 
     /// rclone with this configuration.
