@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare Backstay with the ways it replaces, both sides in one run, medians, on data that is made here.
 
-    bench.py [--runs 3] [--only homes,dump,controller] [--files 70000] [--mib 2048] [--bson-mib 1024] [--publish]
+    bench.py [--runs 3] [--only homes,dump,controller,many] [--files 70000] [--mib 2048] [--bson-mib 1024] [--publish]
 
 Sides: the seed's script (`mongodump --gzip`, `tar czf` to disk, `rclone copy`), restic through rclone, and
 `mongodump --archive | zstd -3 -T2 | rclone rcat` by hand. The remote is a local folder behind rclone, so programs are
@@ -25,6 +25,8 @@ import servers
 
 OUT = sandbox.ROOT / "target" / "bench"
 PAGE = sandbox.ROOT / "docs" / "performance.md"
+# What the first looks at ten thousand policies may take.
+MINUTES_TO_DUE = 8
 BEGIN, END = "<!-- written by tools/bench.py --publish -->", "<!-- end -->"
 RESULTS = []
 
@@ -250,25 +252,65 @@ def bench_dump(options):
     site.remove()
 
 
-def bench_controller(options):
-    """Memory with a hundred policies, and the CPU that it uses while nothing is due."""
+def small_site(count, schedule):
+    """A site with so many policies for one small folder."""
     site = sandbox.Site("bench")
     (site.root / "homes").mkdir()
-    for number in range(100):
+    (site.root / "homes" / "file").write_text("text")
+    for number in range(count):
         name = f"policy-{number:03}"
         site.policy(name, site.spec(name, f"  volumes: [{{name: homes, hostPath: {site.root / 'homes'}}}]\n",
-                                    extra='  schedule: "0 0 1 1 *"\n'))
-    controller = site.start_controller("--max-runs=50", "--max-runs-per-remote=50")
-    while not site.checked():
-        time.sleep(2)  # each looks at its remote once, which is something that is due
-    time.sleep(5)
+                                    extra=f'  schedule: "{schedule}"\n'))
+    return site
+
+
+def at_rest(site, name):
+    """Memory of the site's controller, and the CPU that it uses while nothing is due."""
+    controller = site.controller
     ticks = lambda: sum(map(int, Path(f"/proc/{controller.pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+    time.sleep(5)
     before = ticks()
     time.sleep(20)
     if controller.poll() is not None:
         raise SystemExit("bench: the controller ended:\n" + (site.root / "controller.log").read_text()[-3000:])
-    record("controller_rss_mib", memory(controller.pid, "VmRSS"), "MiB")
-    record("controller_idle_cpu", (ticks() - before) / os.sysconf("SC_CLK_TCK") / 20 * 1000, "ms/s")
+    record(f"{name}_rss_mib", memory(controller.pid, "VmRSS"), "MiB")
+    record(f"{name}_idle_cpu", (ticks() - before) / os.sysconf("SC_CLK_TCK") / 20 * 1000, "ms/s")
+
+
+def bench_controller(options):
+    """A hundred policies, at rest."""
+    site = small_site(100, "0 0 1 1 *")
+    site.start_controller("--max-runs=50", "--max-runs-per-remote=50")
+    while not site.looked():
+        time.sleep(2)  # each looks at its remote once, which is something that is due
+    at_rest(site, "controller")
+    site.remove()
+
+
+def bench_many(options):
+    """Ten thousand policies: at rest, and when a hundred of them are due at once."""
+    due = time.time() // 60 * 60 + 60 * MINUTES_TO_DUE
+    site = small_site(100, time.strftime("%M %H * * *", time.gmtime(due)))
+    for file in range(99):
+        names = [f"other-{file:02}-{number:02}" for number in range(100)]
+        # Their configuration is missing, so that the first look at each is over at once.
+        texts = [site.spec(name, f"  volumes: [{{name: homes, hostPath: {site.root / 'homes'}}}]\n",
+                           extra='  schedule: "0 0 1 1 *"\n').replace("rclone.conf", "missing.conf") for name in names]
+        site.policy(f"other-{file:02}", "---\n".join(texts))
+    say("ten thousand policies: waiting until each was looked at once")
+    site.start_controller("--max-runs=200", "--max-runs-per-remote=200")
+    while not site.looked():
+        time.sleep(5)
+    if time.time() + 40 > due:
+        raise SystemExit(f"bench: the first looks were not over {MINUTES_TO_DUE} minutes after the start")
+    at_rest(site, "many")
+    say("waiting until a hundred are due")
+    time.sleep(max(0, due - time.time()) + 30)
+    started = sorted(path.stat().st_mtime - due for path in site.state.glob("runs/policy-*/*/backup-1/process.json"))
+    if len(started) != 100:
+        raise SystemExit(f"bench: {len(started)} of 100 tasks were started")
+    record("due_p50", started[49], "s")
+    record("due_p99", started[98], "s")
     site.remove()
 
 
@@ -296,6 +338,10 @@ TABLE = {
     "dump_peak_rss_mib": ("peak memory of a task, dump", ("value", 128)),
     "controller_rss_mib": ("memory of a controller with 100 policies", ("value", 20)),
     "controller_idle_cpu": ("CPU of that controller while nothing is due", ("value", 1)),
+    "many_rss_mib": ("memory of a controller with 10,000 policies", None),
+    "many_idle_cpu": ("CPU of that controller while nothing is due", None),
+    "due_p50": ("from the slot to the started task, 100 due at once: half of them", None),
+    "due_p99": ("the same: 99 of them", None),
 }
 
 
@@ -335,7 +381,7 @@ def report(options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", default="homes,dump,controller")
+    parser.add_argument("--only", default="homes,dump,controller,many")
     parser.add_argument("--files", type=int, default=70_000)
     parser.add_argument("--mib", type=int, default=2048)
     parser.add_argument("--bson-mib", type=int, default=1024)
@@ -343,7 +389,7 @@ def main():
     options = parser.parse_args()
     sandbox.end_with_parent()
     OUT.mkdir(parents=True, exist_ok=True)
-    parts = {"homes": bench_homes, "dump": bench_dump, "controller": bench_controller}
+    parts = {"homes": bench_homes, "dump": bench_dump, "controller": bench_controller, "many": bench_many}
     for name in options.only.split(","):
         parts[name](options)
     report(options)

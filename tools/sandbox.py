@@ -126,17 +126,19 @@ class Site:
             return None
         return status if status["controller"] is not None else None
 
+    def each_policy(self, holds):
+        status = self.status()
+        return status is not None and bool(status["policies"]) and all(map(holds, status["policies"]))
+
     def settled(self):
         """True once the controller has looked at every policy."""
-        status = self.status()
-        return status is not None and all(policy["status"] for policy in status["policies"])
+        return self.each_policy(lambda policy: policy["status"])
 
-    def checked(self):
-        """True once the preflight of every policy was good."""
-        good = lambda policy: any(condition["type"] == "CredentialsValid" and condition["status"] == "True"
-                                  for condition in policy["status"]["conditions"])
-        status = self.status()
-        return status is not None and all(policy["status"] and good(policy) for policy in status["policies"])
+    def looked(self):
+        """True once the preflight of every policy has ended."""
+        ended = lambda policy: any(condition["type"] == "CredentialsValid" and condition["status"] != "Unknown"
+                                   for condition in policy["status"]["conditions"])
+        return self.each_policy(lambda policy: policy["status"] and ended(policy))
 
     def backstay(self, *arguments, **kw):
         """Run a verb of the program; its output is returned unless told otherwise."""
