@@ -18,8 +18,6 @@ use std::{
     fs,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
-    thread,
-    time::Duration,
 };
 
 /// So that the fault under test is seen at once, not after the retries.
@@ -76,7 +74,7 @@ async fn a_wrong_password_is_named_and_shown_nowhere() {
     site.start_controller();
     let failed = site.run("dump").ends(1).says(["password"]);
     assert!(!failed.stdout.contains("not-the-password") && !failed.stderr.contains("not-the-password"));
-    site.backstay(["status"]).says(["password"]);
+    site.until_status("dump", "table", "password");
     assert_secret(&site, "not-the-password-7423");
     assert_eq!(site.snapshots(), [""; 0]);
 
@@ -91,17 +89,12 @@ fn a_renewed_token_that_could_not_be_kept_is_told_until_the_next_run() {
     let (site, _) = notes(Remote::new());
     let config = site.remote.config();
     // The preflight must not be what renews it.
-    let until_told = |format: &str, text: &str| {
-        while !site.backstay(["status", "notes", "-o", format]).stdout.contains(text) {
-            thread::sleep(Duration::from_millis(50));
-        }
-    };
-    until_told("json", "PreflightPassed");
+    site.until_status("notes", "json", "PreflightPassed");
     // Somebody works on it just when the token is renewed.
     site.remote.configure(&cloud::single_use(move |_| fs::write(&config, "[mine]\n").unwrap()));
     let lost = ["renewed a token", "somebody changed it meanwhile", "rclone config reconnect"];
     site.run("notes").ends(1).says(lost);
-    until_told("table", "The last run remarked:");
+    site.until_status("notes", "table", "The last run remarked:");
     site.backstay(["status", "notes"]).says(lost);
     assert_eq!(fs::read_to_string(site.remote.config()).unwrap(), "[mine]\n");
 }

@@ -106,6 +106,17 @@ impl Site {
         panic!("the controller does not get to its policies: {}", self.log());
     }
 
+    /// Waits until a policy's status tells this: a run is over a moment before it does.
+    pub fn until_status(&self, policy: &str, format: &str, text: &str) {
+        for _ in 0..600 {
+            if self.backstay(["status", policy, "-o", format]).stdout.contains(text) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("the status of {policy} never tells {text:?}: {}", self.log());
+    }
+
     /// Does something while `backstay run POLICY --wait` is under way, and gives the run's end.
     pub fn run_while(&self, policy: &str, act: impl FnOnce()) -> Outcome {
         std::thread::scope(|scope| {
