@@ -21,6 +21,7 @@ test: setup ## every test, those on real servers and remotes included
 
 crash: setup ## the crash matrix, all of it (hours): CRASH_POINTS=10 for fewer points a case, CRASH_CASE=kill-task for one case
 	$(CARGO) test --locked --test e2e -- --ignored --nocapture --exact crash::all_of_the_crash_matrix
+	$(CARGO) test --locked --test contract -- --ignored --exact prune::a_pass_may_be_killed_after_any_deletion
 
 # Advisories are not part of it: they need a database from the network. `cargo deny check advisories` looks them up.
 check: ## format, lints, dependencies and their licences, generated files

@@ -37,19 +37,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-struct Site {
+/// A place for the tasks of one policy.
+pub struct Site {
     scratch: Scratch,
-    remote: Remote,
-    slot: Slot,
+    pub remote: Remote,
+    pub slot: Slot,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let slot = Slot::scheduled(Timestamp::from_second(1_795_572_000).unwrap());
         Self { scratch: Scratch::new("commit"), remote: Remote::new(), slot }
     }
 
-    fn spec(&self, work: Work) -> TaskSpec {
+    pub fn spec(&self, work: Work) -> TaskSpec {
         TaskSpec {
             version: TASK_SPEC_VERSION,
             policy: "nightly".parse().unwrap(),
@@ -70,7 +71,7 @@ impl Site {
         }
     }
 
-    fn backup(&self, sources: Vec<Source>) -> TaskSpec {
+    pub fn backup(&self, sources: Vec<Source>) -> TaskSpec {
         let required = sources.iter().map(Source::name).collect();
         let finish = FinishWork {
             slot: self.slot,
@@ -101,7 +102,7 @@ impl Site {
     }
 
     /// Does a task to its end.
-    fn task(&self, spec: &TaskSpec) -> (TaskReport, Output) {
+    pub fn task(&self, spec: &TaskSpec) -> (TaskReport, Output) {
         let output = self.command(spec).output().unwrap();
         (self.report(), output)
     }
@@ -128,7 +129,7 @@ impl Site {
     }
 }
 
-fn volume(name: &str, path: &Path) -> Source {
+pub fn volume(name: &str, path: &Path) -> Source {
     Source::Volume(Volume {
         name: name.parse().unwrap(),
         place: VolumePlace::HostPath(path.to_owned()),

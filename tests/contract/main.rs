@@ -10,5 +10,6 @@ mod harness;
 mod local;
 mod mongodb;
 mod pack;
+mod prune;
 mod rclone;
 mod restore;
