@@ -22,8 +22,8 @@ use crate::{
 };
 use std::{fmt::Write as _, path::PathBuf, sync::Arc};
 
-/// Memory for buffers, bytes.
-const MEMORY: u64 = 128 << 20;
+/// Memory for buffers, bytes: with the program's own part it stays below 128 MiB.
+const MEMORY: u64 = 96 << 20;
 
 /// Prove that a snapshot can be restored
 #[derive(Debug, clap::Args)]

@@ -32,8 +32,8 @@ use crate::{
 use claim::Claims;
 use std::{path::Path, sync::Arc};
 
-/// Memory for buffers, bytes.
-const MEMORY: u64 = 128 << 20;
+/// Memory for buffers, bytes: with the program's own part it stays below 128 MiB.
+const MEMORY: u64 = 96 << 20;
 
 /// What is asked for, by flags or by a document.
 struct Asked {

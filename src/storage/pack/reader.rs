@@ -18,6 +18,7 @@ pub struct PackReader {
     store: Arc<dyn ObjectStore>,
     directory: String,
     parts: Vec<PartRecord>,
+    largest_part: u64,
 }
 
 impl PackReader {
@@ -27,7 +28,7 @@ impl PackReader {
     /// A list that is missing, damaged or does not add up to what the manifest says; the message names the object.
     pub async fn open(store: Arc<dyn ObjectStore>, pack: &PackRef) -> Result<Self, Failure> {
         let directory = pack.id.rsplit_once('/').map_or("", |(directory, _)| directory).to_owned();
-        let mut reader = Self { store, directory, parts: Vec::new() };
+        let mut reader = Self { store, directory, parts: Vec::new(), largest_part: 0 };
         for list in &pack.part_lists {
             let mut parts = reader.list(list).await?;
             reader.parts.append(&mut parts);
@@ -42,6 +43,7 @@ impl PackReader {
                 pack.stored
             )));
         }
+        reader.largest_part = reader.parts.iter().map(|part| part.stored_bytes).max().unwrap_or(0);
         Ok(reader)
     }
 
@@ -59,14 +61,28 @@ impl PackReader {
         &self.parts
     }
 
+    /// Bytes of the largest part.
+    pub fn largest_part(&self) -> u64 {
+        self.largest_part
+    }
+
     /// The zstd bytes of a part, after its BLAKE3 was compared.
     ///
     /// # Errors
     /// A part that is missing or damaged, by name.
     pub async fn part(&self, n: u32) -> Result<Bytes, Failure> {
+        self.part_into(n, BytesMut::new()).await
+    }
+
+    /// The same in the memory of `bytes`, which then is enough for any part: taking and giving back such pieces for
+    /// each part leaves holes, and a restore took half as much memory again.
+    ///
+    /// # Errors
+    /// As [`PackReader::part`].
+    pub async fn part_into(&self, n: u32, mut bytes: BytesMut) -> Result<Bytes, Failure> {
         let part = self.record(n)?;
         let path = self.path(&part.object);
-        let mut bytes = BytesMut::with_capacity(usize::try_from(part.stored_bytes).unwrap_or(0));
+        self.make_room(&mut bytes);
         // One byte more than there should be: an object that grew is damaged too.
         self.fetch(&path, 0..part.stored_bytes.saturating_add(1), &mut bytes).await?;
         if bytes.len() as u64 != part.stored_bytes {
@@ -80,12 +96,18 @@ impl PackReader {
     }
 
     /// `length` zstd bytes from `offset` in part `n`, running into later parts. Not verified: the frames' own
-    /// checksums and the files' hashes do that.
+    /// checksums and the files' hashes do that. For `bytes` see [`PackReader::part_into`].
     ///
     /// # Errors
     /// A part that is missing, or a range outside the pack.
-    pub async fn range(&self, n: u32, offset: u64, length: u64) -> Result<Bytes, Failure> {
-        let mut bytes = BytesMut::new();
+    pub async fn range(
+        &self,
+        n: u32,
+        offset: u64,
+        length: u64,
+        mut bytes: BytesMut,
+    ) -> Result<Bytes, Failure> {
+        self.make_room(&mut bytes);
         let (mut n, mut offset) = (n, offset);
         while (bytes.len() as u64) < length {
             let part = self.record(n)?;
@@ -103,6 +125,11 @@ impl PackReader {
             n += 1;
         }
         Ok(bytes.freeze())
+    }
+
+    fn make_room(&self, bytes: &mut BytesMut) {
+        bytes.clear();
+        bytes.reserve(usize::try_from(self.largest_part).unwrap_or(0));
     }
 
     fn record(&self, n: u32) -> Result<&PartRecord, Failure> {

@@ -140,11 +140,12 @@ fn frames_are_found_where_their_places_say() {
     // Two frames at a time, across the border of parts where there is one.
     for (pair, members) in places.windows(2).zip(members.windows(2)) {
         let length = pair[1].total_offset + pair[1].length - pair[0].total_offset;
-        let bytes = block_on(reader.range(pair[0].part, pair[0].offset, length)).unwrap();
+        let bytes = block_on(reader.range(pair[0].part, pair[0].offset, length, Default::default())).unwrap();
         assert!(zstd::decode_all(&bytes[..]).unwrap() == members.concat());
     }
     let last = places.last().unwrap();
-    let failure = block_on(reader.range(last.part, last.offset, last.length + 1)).unwrap_err();
+    let failure =
+        block_on(reader.range(last.part, last.offset, last.length + 1, Default::default())).unwrap_err();
     assert_eq!(failure.reason, "BackupDamaged");
 }
 

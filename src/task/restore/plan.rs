@@ -47,7 +47,7 @@ pub struct RestorePlan {
     /// Its manifest.
     #[serde(skip)]
     pub manifest: Manifest,
-    /// Objects whose presence, size and hash were compared.
+    /// Objects whose presence and size were compared.
     pub objects: u64,
     /// Those that are missing or damaged.
     pub damage: Vec<Damage>,
@@ -131,7 +131,8 @@ pub async fn make(
     let catalog = Catalog::load(&**store).await?;
     let manifest = catalog.find(&request.as_of, request.policy.as_ref(), request.allow_partial)?.clone();
     let mut listed = VerifyReport::new(manifest.snapshot.clone(), "listing".to_owned());
-    stored::check(store, &manifest, &mut listed).await?;
+    // What is restored is compared with its hash as it is read.
+    stored::check(store, &manifest, false, &mut listed).await?;
     let mut mongodb = None;
     if let Some(target) = &request.mongodb {
         let record = source(&manifest, &SourceName::mongodb(), SourceKind::Mongodb)?;

@@ -32,7 +32,7 @@ impl Verify {
     pub async fn run(&self) -> Result<VerifyReport, Failure> {
         let mut report = VerifyReport::new(self.manifest.snapshot.clone(), self.level.to_string());
         self.meter.begin("comparing the listing", None);
-        for opened in stored::check(&self.store, &self.manifest, &mut report).await? {
+        for opened in stored::check(&self.store, &self.manifest, true, &mut report).await? {
             match self.level {
                 Level::Listing => {}
                 Level::Scrub { n, of } => self.scrub(&opened, n, of.max(1), &mut report).await?,

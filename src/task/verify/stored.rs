@@ -28,16 +28,18 @@ pub struct Opened<'m> {
 /// Everything below the directories that a snapshot refers to.
 struct Listing(BTreeMap<String, Listed>);
 
-/// Compares the listing with the manifest, and reads lists and records.
+/// Compares the listing with the manifest, and reads lists and records. With `hashes` also the backend's own hashes: some
+/// read every byte for that, a folder does.
 ///
 /// # Errors
 /// The store does not answer: nothing is known then.
 pub async fn check<'m>(
     store: &Arc<dyn ObjectStore>,
     manifest: &'m Manifest,
+    hashes: bool,
     report: &mut VerifyReport,
 ) -> Result<Vec<Opened<'m>>, Failure> {
-    let listing = Listing::load(&**store, manifest).await?;
+    let listing = Listing::load(&**store, manifest, hashes).await?;
     let directory = layout::directory(&manifest.snapshot);
     restore_text(&**store, &listing, &directory, report).await?;
     let mut opened = Vec::new();
@@ -61,7 +63,7 @@ pub async fn check<'m>(
 }
 
 impl Listing {
-    async fn load(store: &dyn ObjectStore, manifest: &Manifest) -> Result<Self, Failure> {
+    async fn load(store: &dyn ObjectStore, manifest: &Manifest, hashes: bool) -> Result<Self, Failure> {
         let packs = manifest.sources.iter().flat_map(|source| &source.packs);
         let directories: BTreeSet<String> = packs
             .map(|pack| pack.directory().to_owned())
@@ -69,7 +71,7 @@ impl Listing {
             .collect();
         let mut objects = BTreeMap::new();
         for directory in directories {
-            match store.list(&directory, false, true).await {
+            match store.list(&directory, false, hashes).await {
                 Ok(listed) => objects.extend(listed.into_iter().map(|entry| (entry.path.clone(), entry))),
                 Err(StoreError::NotFound { .. }) => {}
                 Err(error) => return Err(Failure::from(error).within(&format!("listing {directory}"))),

@@ -7,7 +7,7 @@ use crate::{
     domain::verdict::{Failure, Verdict},
     storage::{index::record::Place, pack::reader::PackReader},
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::{io, ops::Range, sync::Arc};
 use zstd::{bulk::Decompressor, zstd_safe};
 
@@ -169,11 +169,11 @@ impl PackStream {
         if let Some(length) = self.frame_in_window(offset) {
             return Ok(length);
         }
-        self.window = Bytes::new();
+        let memory = std::mem::take(&mut self.window).try_into_mut().unwrap_or_default();
         let fetched = if self.whole.contains(&offset) {
-            self.fetch_part(offset)?
+            self.fetch_part(offset, memory)?
         } else {
-            self.fetch_range(offset, RANGE_BYTES)?
+            self.fetch_range(offset, RANGE_BYTES, memory)?
         };
         (self.window_start, self.window) = fetched;
         self.frame_in_window(offset).ok_or_else(|| damaged("a frame that cannot be decoded"))
@@ -185,10 +185,10 @@ impl PackStream {
         zstd_safe::find_frame_compressed_size(bytes).ok().filter(|&length| length <= bytes.len())
     }
 
-    fn fetch_part(&mut self, offset: u64) -> io::Result<(u64, Bytes)> {
+    fn fetch_part(&mut self, offset: u64, memory: BytesMut) -> io::Result<(u64, Bytes)> {
         let part = self.part_at(offset).ok_or(io::ErrorKind::UnexpectedEof)?;
         let n = u32::try_from(part).map_err(|_| damaged("a part's number"))?;
-        match self.runtime.block_on(self.reader.part(n)) {
+        match self.runtime.block_on(self.reader.part_into(n, memory)) {
             Ok(bytes) => {
                 self.verified.push(part);
                 Ok((self.starts[part], bytes))
@@ -197,13 +197,13 @@ impl PackStream {
             // themselves.
             Err(failure) if failure.verdict == Verdict::Permanent => {
                 self.damaged.push((self.reader.path(&self.reader.parts()[part].object), failure.message));
-                self.fetch_range(offset, self.starts[part + 1] - offset)
+                self.fetch_range(offset, self.starts[part + 1] - offset, BytesMut::new())
             }
             Err(failure) => Err(self.fail(failure)),
         }
     }
 
-    fn fetch_range(&mut self, offset: u64, most: u64) -> io::Result<(u64, Bytes)> {
+    fn fetch_range(&mut self, offset: u64, most: u64, memory: BytesMut) -> io::Result<(u64, Bytes)> {
         let part = self.part_at(offset).ok_or(io::ErrorKind::UnexpectedEof)?;
         let end = *self.starts.last().unwrap_or(&0);
         let wanted = if self.expected.contains(&offset) { self.expected.end } else { offset + RANGE_BYTES };
@@ -211,7 +211,7 @@ impl PackStream {
         let whole = if offset < self.whole.start && !self.whole.is_empty() { self.whole.start } else { end };
         let length = wanted.min(end).min(whole).min(offset + most) - offset;
         let n = u32::try_from(part).map_err(|_| damaged("a part's number"))?;
-        match self.runtime.block_on(self.reader.range(n, offset - self.starts[part], length)) {
+        match self.runtime.block_on(self.reader.range(n, offset - self.starts[part], length, memory)) {
             Ok(bytes) => Ok((offset, bytes)),
             Err(failure) => Err(self.fail(failure)),
         }

@@ -78,7 +78,7 @@ impl Packs {
     }
 
     fn largest_part(&self) -> u64 {
-        self.readers.values().flat_map(|r| r.parts()).map(|part| part.zstd_bytes).max().unwrap_or(0)
+        self.readers.values().map(|reader| reader.largest_part()).max().unwrap_or(0)
     }
 
     /// The units of all packs.

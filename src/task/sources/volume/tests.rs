@@ -143,7 +143,10 @@ impl Stored {
         let place = record.place.unwrap();
         let frames = runtime().block_on(async {
             let reader = PackReader::open(self.store.clone(), &self.record.packs[0]).await.unwrap();
-            reader.range(place.part, place.frame_offset, place.frames_length).await.unwrap()
+            reader
+                .range(place.part, place.frame_offset, place.frames_length, Default::default())
+                .await
+                .unwrap()
         });
         let mut plain = Vec::new();
         zstd::stream::copy_decode(&frames[..], &mut plain).unwrap();
