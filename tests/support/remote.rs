@@ -74,7 +74,8 @@ impl Remote {
 }
 
 fn collect(root: &Path, folder: &Path, found: &mut Vec<String>) {
-    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+    // A folder may go while it is looked for.
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_type().unwrap().is_dir() {
             collect(root, &entry.path(), found);
         } else {

@@ -120,7 +120,6 @@ impl Stage {
         // The look at remote and sources that a new policy begins with.
         stage.settle();
         stage.run_well();
-        stage.measure();
         stage
     }
 
@@ -139,45 +138,40 @@ impl Stage {
         Came { hit, succeeded }
     }
 
-    /// A run that must succeed.
+    /// A run that must succeed; what it looks like is the measure for the next one that is disturbed.
     pub fn run_well(&mut self) {
         // Two runs by hand in one second would have one name.
         sleep(Duration::from_millis(1100));
-        self.site.run(POLICY).ok();
-        let slots = self.new_slots();
-        let [slot] = slots.as_slice() else { panic!("one run was asked for, there are {slots:?}") };
-        self.remember(&format!("{POLICY}-{slot}"));
-        self.slots.insert(slot.clone());
-    }
-
-    /// Another one, watched.
-    fn measure(&mut self) {
-        let whom = [Whom::Task, Whom::Rclone, Whom::Mongodump];
-        let mut seen: [Option<(Instant, Instant)>; 3] = [None; 3];
         if let Some(network) = &self.network {
             network.proxy.heal();
         }
+        let whom = [Whom::Task, Whom::Rclone, Whom::Mongodump];
+        let mut seen: [Option<(Instant, Instant)>; 3] = [None; 3];
         let begin = Instant::now();
-        self.site.backstay(["run", POLICY]).ok();
-        while !self.is_over() {
-            for (whom, seen) in whom.iter().zip(&mut seen) {
-                if self.find(*whom).is_some() {
-                    *seen = Some((seen.map_or_else(Instant::now, |(first, _)| first), Instant::now()));
+        let outcome = std::thread::scope(|scope| {
+            let run = scope.spawn(|| self.site.run(POLICY));
+            while !run.is_finished() {
+                for (whom, seen) in whom.iter().zip(&mut seen) {
+                    if self.find(*whom).is_some() {
+                        let now = Instant::now();
+                        *seen = Some((seen.map_or(now, |(first, _)| first), now));
+                    }
                 }
+                sleep(LOOK * 5);
             }
-            sleep(LOOK);
-        }
-        let lives = whom.iter().zip(seen).map(|(whom, seen)| {
-            let (first, last) = seen.unwrap_or_else(|| panic!("{whom:?} never ran: {}", self.site.log()));
-            (*whom, last - first)
+            run.join().unwrap()
         });
-        self.usual = Usual { length: begin.elapsed(), lives: lives.collect() };
+        self.usual.length = begin.elapsed();
+        outcome.ok();
+        let lives = whom.iter().zip(seen).filter_map(|(whom, seen)| Some((*whom, seen?)));
+        self.usual.lives = lives.map(|(whom, (first, last))| (whom, last - first)).collect();
         if let Some(network) = &mut self.network {
             network.usual = network.proxy.seen();
         }
         let slots = self.new_slots();
-        self.remember(&format!("{POLICY}-{}", slots[0]));
-        self.slots.extend(slots);
+        let [slot] = slots.as_slice() else { panic!("one run was asked for, there are {slots:?}") };
+        self.remember(&format!("{POLICY}-{slot}"));
+        self.slots.insert(slot.clone());
     }
 
     /// The id of a process of the run that goes on, or of the controller.
