@@ -4,7 +4,8 @@ use crate::{
     cli::{exit::Exit, output::Output, problem::Problem, site::DEFAULT_STATE},
     controller::{
         clock::SystemClock,
-        run_loop::{self, Health, Settings},
+        run_loop::{self, Health},
+        settings::Settings,
     },
     domain::verdict::Failure,
     orchestrators::local::{policies::Directory, port::Local, state::StateDir, tasks::Launcher},

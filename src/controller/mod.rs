@@ -1,4 +1,5 @@
-//! The shell of the controller, the same for every orchestrator. [`run_loop`] does the steps; each is small:
+//! The controller around its decisions, the same for every orchestrator. [`machine`] says which call comes next, and
+//! [`run_loop`] makes it:
 //!
 //! 1. *observe*: the [`port`] tells everything about one policy, or an error;
 //! 2. *decide*: [`crate::plan::decide`], pure;
@@ -7,6 +8,8 @@
 //! Only [`clock`] reads the time.
 
 pub mod clock;
+pub mod machine;
 pub mod port;
 mod queue;
 pub mod run_loop;
+pub mod settings;

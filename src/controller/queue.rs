@@ -3,17 +3,37 @@
 use crate::{
     domain::{identity::PolicyId, location::Location},
     plan::{
-        action::{Decision, Want},
+        action::{Action, Decision, Want},
         observed::{Caps, Declared, Load, Spec},
     },
 };
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, vec};
 
 /// The longest pause after repeated errors.
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(300);
 /// Passes in a row that may follow each other at once; more are a fault, and are slowed down.
 const FAST_PASSES: u32 = 30;
+
+/// What is left of a pass after its decision.
+#[derive(Debug)]
+pub(super) struct Pass {
+    /// What is still to be done.
+    pub actions: vec::IntoIter<Action>,
+    found_work: bool,
+    wake_at: Option<Timestamp>,
+    occupies: Option<Location>,
+    preflight: Option<Location>,
+}
+
+impl Pass {
+    /// The pass that carries out `decision`.
+    fn new(decision: Decision) -> Self {
+        let found_work = decision.actions.iter().any(Action::asks_for_another_look);
+        let Decision { actions, wake_at, occupies, preflight, .. } = decision;
+        Self { actions: actions.into_iter(), found_work, wake_at, occupies, preflight }
+    }
+}
 
 /// One policy.
 #[derive(Debug)]
@@ -23,6 +43,8 @@ pub(super) struct Entry {
     pub due: Option<Timestamp>,
     /// A pass is under way.
     pub busy: bool,
+    /// What that pass has still to do, once it has decided.
+    pub pass: Option<Pass>,
     /// A hint came meanwhile.
     pub again: bool,
     /// It was observed once: what it uses is known.
@@ -71,6 +93,7 @@ impl Entry {
             declared,
             due: Some(now),
             busy: false,
+            pass: None,
             again: false,
             seen: false,
             occupies: None,
@@ -91,6 +114,7 @@ impl Entry {
     /// Looks again at `at`, or at once when a hint came during the pass.
     pub(super) fn rest(&mut self, at: Option<Timestamp>, now: Timestamp) {
         self.busy = false;
+        self.pass = None;
         self.due = if std::mem::take(&mut self.again) { Some(now) } else { at };
     }
 
@@ -104,8 +128,10 @@ impl Entry {
     }
 
     /// After a pass without an error.
-    pub(super) fn succeed(&mut self, found_work: bool, wake_at: Option<Timestamp>, now: Timestamp) {
+    fn succeed(&mut self, now: Timestamp) {
+        let Some(Pass { found_work, wake_at, occupies, preflight, .. }) = self.pass.take() else { return };
         self.failures = 0;
+        (self.occupies, self.preflight) = (occupies, preflight);
         let found_work = found_work || wake_at.is_some_and(|at| at <= now);
         self.passes = if found_work { self.passes.saturating_add(1) } else { 0 };
         let at = match (found_work, self.passes > FAST_PASSES) {
@@ -141,6 +167,18 @@ impl Queue {
         self.entries.extend(old.into_iter().filter(|(_, entry)| entry.busy));
     }
 
+    /// Passes that are under way.
+    pub(super) fn busy(&self) -> usize {
+        self.entries.values().filter(|entry| entry.busy).count()
+    }
+
+    /// A pass of `id` begins.
+    pub(super) fn begin(&mut self, id: &PolicyId) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.busy = true;
+        }
+    }
+
     /// True when it is known of every policy what it uses: only then may new runs start.
     pub(super) fn is_known(&self) -> bool {
         self.entries.values().all(|entry| entry.seen)
@@ -168,12 +206,24 @@ impl Queue {
         load
     }
 
-    /// Notes what a policy uses after a decision, and offers the room that is left to those that wait for some.
-    pub(super) fn note(&mut self, id: &PolicyId, decision: &Decision, caps: Caps, now: Timestamp) {
+    /// Takes up a decision: what it needs is taken at once, what it gives back is free when all of it was done.
+    pub(super) fn decided(&mut self, id: &PolicyId, decision: Decision) {
         if let Some(entry) = self.entries.get_mut(id) {
-            entry.occupies.clone_from(&decision.occupies);
-            entry.preflight.clone_from(&decision.preflight);
+            if decision.occupies.is_some() {
+                entry.occupies.clone_from(&decision.occupies);
+            }
+            if decision.preflight.is_some() {
+                entry.preflight.clone_from(&decision.preflight);
+            }
             entry.room = decision.wants_room.map_or(Room::Enough, Room::Wanted);
+            entry.pass = Some(Pass::new(decision));
+        }
+    }
+
+    /// Ends a pass whose every action was done, and offers the room that is left to those that wait for some.
+    pub(super) fn succeed(&mut self, id: &PolicyId, caps: Caps, now: Timestamp) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.succeed(now);
         }
         self.offer_room(caps, now);
     }
@@ -258,10 +308,9 @@ mod tests {
         let wants = [("a", Some(Want::Preflight)), ("b", run(3)), ("c", run(1)), ("d", run(2))];
         let mut queue = Queue::default();
         queue.replace(wants.map(|(name, _)| declared(name)).into(), false, now);
-        let full = Caps { total: 0, per_remote: 0 };
         for (name, wants_room) in wants {
             let decision = Decision { wants_room, ..Decision::default() };
-            queue.note(&name.parse().unwrap(), &decision, full, now);
+            queue.decided(&name.parse().unwrap(), decision);
         }
         queue.offer_room(caps, now);
         let offered = |entry: &&Entry| matches!(entry.room, Room::Offered(_));

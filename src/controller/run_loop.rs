@@ -1,26 +1,23 @@
 //! Observe, decide, act, record: for every policy, whenever something about it may have changed or a time has come.
 //!
-//! One task owns all state and takes the decisions one by one, so that caps hold; calls to the orchestrator run beside
-//! it, each with a deadline, at most one pass of a policy at a time. A policy in trouble waits by itself. Nothing runs
-//! while nothing is due.
+//! One task owns the [`Machine`], so that decisions are taken one by one and caps hold; the calls that it asks for run
+//! beside it, each with a deadline, at most one pass of a policy at a time. A policy in trouble waits by itself. Nothing
+//! runs while nothing is due.
 
 use crate::{
     controller::{
         clock::Clock,
+        machine::{Answer, Call, Machine, broke_off},
         port::{Create, Created, Delete, Orchestrator, PortError, Record, Wake},
-        queue::Queue,
+        settings::Settings,
     },
     domain::identity::PolicyId,
-    plan::{
-        action::{Action, Decision},
-        decide::decide,
-        observed::{Caps, Declared, Observed},
-    },
+    plan::{action::Action, decide::decide},
 };
 use futures_util::FutureExt as _;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -28,31 +25,7 @@ use std::{
     time::Duration,
 };
 use tokio::{sync::mpsc, task::JoinSet};
-use tracing::{error, info, warn};
-
-/// How the loop behaves.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// How many runs may be active.
-    pub caps: Caps,
-    /// Each call to the orchestrator may take this long.
-    pub call_deadline: Duration,
-    /// Everything is looked at again after this time, should hints have been lost.
-    pub resync: Duration,
-    /// Passes that may be under way at once.
-    pub passes: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            caps: Caps::default(),
-            call_deadline: Duration::from_secs(30),
-            resync: Duration::from_secs(600),
-            passes: 8,
-        }
-    }
-}
+use tracing::{error, info};
 
 /// What probes are told.
 #[derive(Debug, Default)]
@@ -67,7 +40,7 @@ impl Health {
     }
 }
 
-/// Runs until `shutdown` is done; actions under way are finished, tasks live on.
+/// Runs until `shutdown` is done; passes under way are finished, tasks live on.
 pub async fn run(
     port: Arc<dyn Orchestrator>,
     clock: Arc<dyn Clock>,
@@ -76,207 +49,74 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let wakes = port.wakes();
-    let now = clock.now();
-    let mut controller = Controller {
-        port,
-        clock,
-        settings,
-        health,
-        queue: Queue::default(),
-        work: JoinSet::new(),
-        list_at: Some(now),
-        resync_at: now,
-        list_failures: 0,
-        list_again: false,
-    };
-    controller.run(wakes, shutdown).await;
+    let deadline = settings.call_deadline;
+    let machine = Machine::new(settings, Box::new(decide), clock.now());
+    Shell { port, clock, deadline, health, machine, work: JoinSet::new() }.run(wakes, shutdown).await;
 }
 
-struct Controller {
+struct Shell {
     port: Arc<dyn Orchestrator>,
     clock: Arc<dyn Clock>,
-    settings: Settings,
+    /// Each call may take this long.
+    deadline: Duration,
     health: Arc<Health>,
-    queue: Queue,
-    work: JoinSet<Done>,
-    /// When to list; `None` while a list is under way.
-    list_at: Option<Timestamp>,
-    /// The first list from then on makes every policy due.
-    resync_at: Timestamp,
-    list_failures: u32,
-    /// A hint came while a list was under way.
-    list_again: bool,
+    machine: Machine,
+    work: JoinSet<Answer>,
 }
 
-/// A call, or a row of calls, that ended.
-enum Done {
-    Listed(Result<Vec<Declared>, PortError>),
-    Observed(PolicyId, Result<Box<Observed>, PortError>),
-    Acted(PolicyId, Box<Decision>, Result<(), PortError>),
-}
-
-impl Controller {
+impl Shell {
     async fn run(&mut self, mut wakes: mpsc::Receiver<Wake>, shutdown: impl Future<Output = ()> + Send) {
         tokio::pin!(shutdown);
         loop {
             let now = self.clock.now();
-            self.start_due(now);
-            let next = self.next_look(now);
+            self.machine.due(now).into_iter().for_each(|call| self.call(call));
+            let next = self.machine.next_look(now).unwrap_or(Timestamp::MAX);
             let clock = Arc::clone(&self.clock);
             tokio::select! {
                 () = &mut shutdown => break,
                 Some(done) = self.work.join_next(), if !self.work.is_empty() => self.take(done),
-                Some(wake) = wakes.recv() => self.hear(wake),
+                Some(wake) = wakes.recv() => self.machine.hear(&wake, self.clock.now()),
                 () = clock.sleep_until(next) => {}
             }
         }
         info!("stopping; tasks live on");
-        // What was begun ends by its own deadline.
-        while self.work.join_next().await.is_some() {}
-    }
-
-    /// Starts a list and the passes that are due.
-    fn start_due(&mut self, now: Timestamp) {
-        if self.list_at.is_some_and(|at| at <= now) {
-            self.list_at = None;
-            let (port, deadline) = (Arc::clone(&self.port), self.settings.call_deadline);
-            self.work.spawn(async move { Done::Listed(within(deadline, port.list()).await) });
-        }
-        let busy = self.queue.entries.values().filter(|entry| entry.busy).count();
-        for id in self.queue.due(self.settings.passes.saturating_sub(busy), now) {
-            if let Some(entry) = self.queue.entries.get_mut(&id) {
-                entry.busy = true;
-                let (port, deadline) = (Arc::clone(&self.port), self.settings.call_deadline);
-                self.work.spawn(async move {
-                    let observed = within(deadline, port.observe(&id)).await;
-                    Done::Observed(id, observed.map(Box::new))
-                });
-            }
+        self.machine.stop();
+        while let Some(done) = self.work.join_next().await {
+            self.take(done);
         }
     }
 
-    /// When the next thing is due after `now`. What is due by then waits for a pass that ends.
-    fn next_look(&self, now: Timestamp) -> Timestamp {
-        [self.queue.next(now), self.list_at].into_iter().flatten().min().unwrap_or(Timestamp::MAX)
-    }
-
-    fn hear(&mut self, wake: Wake) {
-        let now = self.clock.now();
-        match wake {
-            Wake::Policies => {
-                self.list_again = self.list_at.is_none();
-                self.list_at = self.list_at.map(|at| at.min(now));
-            }
-            Wake::Policy(id) => {
-                if let Some(entry) = self.queue.entries.get_mut(&id) {
-                    entry.wake(now);
-                }
-            }
-        }
-    }
-
-    fn take(&mut self, done: Result<Done, tokio::task::JoinError>) {
-        match done {
-            Ok(Done::Listed(listed)) => self.listed(listed),
-            Ok(Done::Observed(id, Ok(observed))) => self.observed(&id, *observed),
-            Ok(Done::Observed(id, Err(error))) => self.failed(&id, &error),
-            Ok(Done::Acted(id, decision, Ok(()))) => self.acted(&id, &decision),
-            Ok(Done::Acted(id, _, Err(error))) => self.failed(&id, &error),
-            // Calls catch their own panics.
-            Err(panic) => error!(%panic, "a pass broke off; this is a bug of backstay"),
-        }
-    }
-
-    fn listed(&mut self, listed: Result<Vec<Declared>, PortError>) {
-        let now = self.clock.now();
-        let after = |d: Duration| SignedDuration::try_from(d).ok().and_then(|d| now.saturating_add(d).ok());
-        match listed {
-            Ok(declared) => {
-                let resync = now >= self.resync_at;
-                if resync {
-                    self.resync_at = after(self.settings.resync).unwrap_or(now);
-                }
-                self.queue.replace(declared, resync, now);
-                self.list_failures = 0;
-                self.list_at = Some(if std::mem::take(&mut self.list_again) { now } else { self.resync_at });
-                self.health.ready.store(true, Ordering::Relaxed);
-            }
-            Err(error) => {
-                warn!(%error, "the policies cannot be listed; nothing changes until they can");
-                self.list_failures = self.list_failures.saturating_add(1);
-                let pause = Duration::from_secs(1 << self.list_failures.min(6));
-                self.list_at = Some(after(pause).unwrap_or(now));
-            }
-        }
-    }
-
-    /// The decision is taken here, in the one task that knows what all policies use.
-    fn observed(&mut self, id: &PolicyId, mut observed: Observed) {
-        let now = self.clock.now();
-        let is_known = self.queue.is_known();
-        let Some(entry) = self.queue.entries.get_mut(id) else { return };
-        if !is_known {
-            entry.occupies = observed.active_run().map(|run| run.value.plan.destination.clone());
-            entry.preflight = entry.destination().filter(|_| observed.has_preflight()).cloned();
-            entry.seen = true;
-            return entry.rest(Some(now), now);
-        }
-        observed.refusal.clone_from(&entry.refusal);
-        let declared = entry.declared.clone();
-        let load = self.queue.load(id, self.settings.caps);
-        // A fault of ours in one policy's decision must not stop the others.
-        let decided = catch_unwind(AssertUnwindSafe(|| decide(&declared, &observed, &load, now)));
-        let Ok(decision) = decided else { return self.failed(id, &broke_off()) };
-        self.queue.note(id, &decision, self.settings.caps, now);
-        if decision.is_idle() {
-            return self.acted(id, &decision);
-        }
-        let (port, deadline, id) = (Arc::clone(&self.port), self.settings.call_deadline, id.clone());
+    fn call(&mut self, call: Call) {
+        let (port, deadline) = (Arc::clone(&self.port), self.deadline);
         self.work.spawn(async move {
-            let result = act(port.as_ref(), deadline, &id, &decision).await;
-            Done::Acted(id, Box::new(decision), result)
+            let answer = within(deadline, perform(port.as_ref(), &call)).await;
+            answer.unwrap_or_else(|error| call.failed(error))
         });
     }
 
-    fn acted(&mut self, id: &PolicyId, decision: &Decision) {
-        let now = self.clock.now();
-        if let Some(entry) = self.queue.entries.get_mut(id) {
-            let found_work = decision.actions.iter().any(Action::asks_for_another_look);
-            entry.succeed(found_work, decision.wake_at, now);
-        }
-    }
-
-    fn failed(&mut self, id: &PolicyId, error: &PortError) {
-        let now = self.clock.now();
-        let Some(entry) = self.queue.entries.get_mut(id) else { return };
-        match error {
-            PortError::Conflict(_) => info!(policy = %id, %error, "observing again"),
-            PortError::Unavailable(_) | PortError::MaybeDone(_) => {
-                warn!(policy = %id, %error, "observing again after a pause");
+    fn take(&mut self, done: Result<Answer, tokio::task::JoinError>) {
+        match done {
+            Ok(answer) => {
+                let next = self.machine.answer(answer, self.clock.now());
+                self.health.ready.store(self.machine.is_ready(), Ordering::Relaxed);
+                next.into_iter().for_each(|call| self.call(call));
             }
-            PortError::Rejected(message) => {
-                warn!(policy = %id, %error, "refused");
-                entry.refusal = Some(message.clone());
-            }
+            // Calls catch their own panics.
+            Err(panic) => error!(%panic, "a call broke off; this is a bug of backstay"),
         }
-        entry.fail(now);
     }
 }
 
-/// Does the actions in order; the first that meets an error ends the pass.
-async fn act(
-    port: &dyn Orchestrator,
-    deadline: Duration,
-    id: &PolicyId,
-    decision: &Decision,
-) -> Result<(), PortError> {
-    for action in &decision.actions {
-        within(deadline, one(port, id, action)).await?;
+/// Makes one call.
+pub async fn perform(port: &dyn Orchestrator, call: &Call) -> Answer {
+    match call {
+        Call::List => Answer::Listed(port.list().await),
+        Call::Observe(id) => Answer::Observed(id.clone(), port.observe(id).await.map(Box::new)),
+        Call::Act(id, action) => Answer::Acted(id.clone(), act(port, id, action).await),
     }
-    Ok(())
 }
 
-async fn one(port: &dyn Orchestrator, id: &PolicyId, action: &Action) -> Result<(), PortError> {
+async fn act(port: &dyn Orchestrator, id: &PolicyId, action: &Action) -> Result<(), PortError> {
     match action {
         Action::CreateRun(run) => {
             info!(policy = %id, slot = %run.slot, "claiming the slot");
@@ -314,22 +154,13 @@ fn created(created: Created) -> Result<(), PortError> {
     }
 }
 
-/// A panic's message is on stderr already.
-fn broke_off() -> PortError {
-    PortError::Unavailable(
-        "Backstay itself broke off: a bug; the log has the details, please report them".to_owned(),
-    )
-}
-
 /// A call that outlives its deadline may have had its effect. One that panics ends only itself.
-async fn within<T>(
-    deadline: Duration,
-    call: impl Future<Output = Result<T, PortError>>,
-) -> Result<T, PortError> {
-    let late = |_| PortError::MaybeDone(format!("no answer within {} s", deadline.as_secs()));
-    let call =
-        AssertUnwindSafe(call).catch_unwind().map(|caught| caught.unwrap_or_else(|_| Err(broke_off())));
-    tokio::time::timeout(deadline, call).await.map_err(late)?
+async fn within<T>(deadline: Duration, call: impl Future<Output = T>) -> Result<T, PortError> {
+    let call = AssertUnwindSafe(call).catch_unwind();
+    match tokio::time::timeout(deadline, call).await {
+        Ok(caught) => caught.map_err(|_| broke_off()),
+        Err(_) => Err(PortError::MaybeDone(format!("no answer within {} s", deadline.as_secs()))),
+    }
 }
 
 #[cfg(test)]
@@ -337,7 +168,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::error::Invalid,
-        plan::observed::{Secrets, Spec},
+        plan::observed::{Declared, Observed, Secrets, Spec},
     };
     use async_trait::async_trait;
     use std::sync::Mutex;

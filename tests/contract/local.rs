@@ -6,7 +6,8 @@
 use backstay::{
     controller::{
         clock::{Clock, SystemClock},
-        run_loop::{self, Health, Settings},
+        run_loop::{self, Health},
+        settings::Settings,
     },
     domain::{
         identity::PolicyId,
