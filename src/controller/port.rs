@@ -119,6 +119,8 @@ pub enum Delete<'a> {
     Task {
         /// Which.
         uid: &'a str,
+        /// It was seen to have ended. One that has ended unseen is left, with a conflict: how it ended is not recorded.
+        ended: bool,
     },
     /// The record of a run, with what its tasks left.
     Run {

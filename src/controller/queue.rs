@@ -318,4 +318,21 @@ mod tests {
             queue.entries.values().filter(offered).map(|e| e.declared.id.to_string()).collect();
         assert_eq!(names, ["a", "c", "d"], "preflights have room of their own");
     }
+
+    #[test]
+    fn room_is_given_back_when_the_end_is_on_record() {
+        let now = Timestamp::UNIX_EPOCH;
+        let (id, caps) = ("a".parse().unwrap(), Caps { total: 1, per_remote: 1 });
+        let mut queue = Queue::default();
+        queue.replace(vec![declared("a"), declared("b")], false, now);
+        let place = queue.entries[&id].destination().cloned();
+        queue.decided(&id, Decision { occupies: place, ..Decision::default() });
+        queue.succeed(&id, caps, now);
+        let others = |queue: &Queue| queue.load(&"b".parse().unwrap(), caps).active;
+        assert_eq!(others(&queue), 1);
+        queue.decided(&id, Decision::default());
+        assert_eq!(others(&queue), 1, "the end of the run is decided, not recorded");
+        queue.succeed(&id, caps, now);
+        assert_eq!(others(&queue), 0);
+    }
 }

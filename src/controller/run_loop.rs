@@ -136,9 +136,9 @@ async fn act(port: &dyn Orchestrator, id: &PolicyId, action: &Action) -> Result<
             info!(policy = %id, request, ?answer, "answering");
             port.record(id, Record::Answer { id: request, answer }).await
         }
-        Action::DeleteTask { name, uid, why } => {
+        Action::DeleteTask { name, uid, why, ended } => {
             info!(policy = %id, task = %name, "deleting the task: {why}");
-            port.delete(id, Delete::Task { uid }).await
+            port.delete(id, Delete::Task { uid, ended: *ended }).await
         }
         Action::DeleteRun { slot } => port.delete(id, Delete::Run { slot: *slot }).await,
         Action::RecordStatus { revision, status } => {

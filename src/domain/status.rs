@@ -156,8 +156,11 @@ pub struct CredentialsCheck {
     pub number: i64,
     /// Number of the writable configuration, whose token a task may renew.
     pub renewed: i64,
-    /// When.
+    /// When it was told.
     pub at: Timestamp,
+    /// How far the look had come, by the clock of whoever ran it: the same look is told once, whatever our clock says.
+    #[serde(default)]
+    pub seen: Timestamp,
     /// Looks in a row that did not pass.
     pub failed: u32,
 }
@@ -175,6 +178,9 @@ pub struct ScheduleStatus {
     /// No new scheduled runs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspended: bool,
+    /// Every slot after `since` and up to this one has an outcome that was told, or a record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<Timestamp>,
 }
 
 /// A run that ended.

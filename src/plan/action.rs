@@ -86,6 +86,9 @@ pub enum Action {
         uid: String,
         /// Why.
         why: String,
+        /// It was seen to have ended.
+        #[serde(skip)]
+        ended: bool,
     },
     /// Forget the record of an old run, its tasks and logs.
     DeleteRun {

@@ -81,10 +81,7 @@ pub(super) fn fresh(policy: &Policy, status: &Status, generation: i64, now: Time
     let Some(until) = status.fresh_until_time.filter(|_| !policy.suspend) else {
         return Said::new(Truth::Unknown, "Suspended", "no scheduled run starts", generation);
     };
-    let last = match &status.last_success {
-        Some(run) => format!("the last good run is {}", run.slot),
-        None => "no run has succeeded yet".to_owned(),
-    };
+    let last = last_success(status);
     let is_young = young_until(policy, status).is_some_and(|until| now < until);
     match (&status.last_success, now < until) {
         (Some(_), true) if is_young => Said::new(Truth::True, "InTime", last, generation),
@@ -95,12 +92,20 @@ pub(super) fn fresh(policy: &Policy, status: &Status, generation: i64, now: Time
             generation,
         ),
         (None, true) => Said::new(Truth::Unknown, "NeverRan", last, generation),
-        (_, false) => Said::new(
-            Truth::False,
-            "DeadlinePassed",
-            format!("{last}; a new one was due by {until}"),
-            generation,
-        ),
+        (_, false) => stale(status, generation, until),
+    }
+}
+
+/// No complete snapshot came until `until`.
+pub(super) fn stale(status: &Status, generation: i64, until: Timestamp) -> Said {
+    let message = format!("{}; a new one was due by {until}", last_success(status));
+    Said::new(Truth::False, "DeadlinePassed", message, generation)
+}
+
+fn last_success(status: &Status) -> String {
+    match &status.last_success {
+        Some(run) => format!("the last good run is {}", run.slot),
+        None => "no run has succeeded yet".to_owned(),
     }
 }
 

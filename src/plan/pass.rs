@@ -97,9 +97,10 @@ impl<'a> Pass<'a> {
     pub(super) fn delete(&mut self, tasks: &[&Task], why: &str) {
         for task in tasks {
             let (name, uid, why) = (task.name.clone(), task.uid.clone(), why.to_owned());
-            self.act(Action::DeleteTask { name, uid, why });
+            let ended = matches!(task.state, TaskState::Ended { .. });
+            self.act(Action::DeleteTask { name, uid, why, ended });
             // Look whether it is gone, should nobody say so.
-            let seconds = if matches!(task.state, TaskState::Ended { .. }) { 1 } else { 5 };
+            let seconds = if ended { 1 } else { 5 };
             self.decision.wake(after(self.now, Duration::from_secs(seconds)));
         }
     }
@@ -118,7 +119,8 @@ impl<'a> Pass<'a> {
         conditions::set(&mut self.status, kind, said, self.now);
     }
 
-    /// The actions in the order in which they are safe: create, record, delete, the status last.
+    /// The actions in the order in which they are safe: record how runs ended, create, delete, the status last. A conflict
+    /// in the first shows an old view before anything is made from it.
     pub(super) fn finish(mut self) -> Decision {
         self.decision.actions.sort_by_key(rank);
         if let Some(run) = self.active() {
@@ -130,8 +132,8 @@ impl<'a> Pass<'a> {
 
 fn rank(action: &Action) -> u8 {
     match action {
-        Action::CreateRun(_) | Action::CreateTask(_) => 0,
-        Action::RecordRun { .. } => 1,
+        Action::RecordRun { .. } => 0,
+        Action::CreateRun(_) | Action::CreateTask(_) => 1,
         Action::AnswerRequest { .. } => 2,
         Action::DeleteTask { .. } => 3,
         Action::DeleteRun { .. } => 4,

@@ -16,6 +16,8 @@ use crate::{
     },
 };
 
+use jiff::Timestamp;
+
 impl Pass<'_> {
     /// The status, recorded only when it says something new.
     pub(super) fn record_status(&mut self, slots: Option<&Slots>) {
@@ -76,12 +78,23 @@ impl Pass<'_> {
         if let Some(policy) = self.policy() {
             let fresh = conditions::fresh(policy, &self.status, generation, self.now);
             self.set(ConditionType::Fresh, fresh);
+        } else if let Some(until) = self.status.fresh_until_time {
+            self.freshness_promised(until);
         }
         let last_run = conditions::last_run_succeeded(&self.status, generation);
         self.set(ConditionType::LastRunSucceeded, last_run);
         let tested = conditions::restore_tested(self.observed.drill.as_ref(), generation);
         self.set(ConditionType::RestoreTested, tested);
         self.credentials();
+    }
+
+    /// A specification that is wrong makes nothing fresher: what was promised before it still counts.
+    fn freshness_promised(&mut self, until: Timestamp) {
+        if self.now < until {
+            return self.decision.wake(until);
+        }
+        let stale = conditions::stale(&self.status, self.declared.generation, until);
+        self.set(ConditionType::Fresh, stale);
     }
 
     /// A run that ended in this pass says more than a preflight.
@@ -95,7 +108,7 @@ impl Pass<'_> {
             let number = self.declared.check_number();
             if let Some(check) = self.status.credentials_check.as_mut().filter(|c| c.number == number) {
                 let renewed = self.declared.secrets.renewed;
-                *check = CredentialsCheck { number, renewed, at: self.now, failed: 0 };
+                *check = CredentialsCheck { number, renewed, at: self.now, failed: 0, seen: check.seen };
             }
         } else if self.status.condition(ConditionType::CredentialsValid).is_none() {
             self.set(ConditionType::CredentialsValid, conditions::credentials_unknown());

@@ -50,10 +50,12 @@ pub(super) struct Passed {
     pub newest: Vec<Slot>,
 }
 
-/// Slots of a valid policy. `blocked` is what keeps a due slot from being claimed now.
+/// Slots of a valid policy. `told` is the status as it is recorded, `old` the same with the ends of `runs` in it.
+/// `blocked` is what keeps a due slot from being claimed now.
 pub(super) fn slots(
     policy: &Policy,
     created_at: Option<Timestamp>,
+    told: &Status,
     old: &Status,
     runs: &[Run],
     blocked: Option<&Waiting>,
@@ -63,9 +65,9 @@ pub(super) fn slots(
     let scheduled = || runs.iter().map(|r| r.slot).filter(|s| !s.is_manual());
     let skewed = scheduled().filter(|s| s.time() > horizon).max();
     let claimed = scheduled().filter(|s| s.time() <= horizon).max();
-    let settled = old.history.iter().map(|h| h.slot).filter(|s| !s.is_manual()).max();
-    let schedule = counted_by(policy, created_at, old.schedule.as_ref(), horizon, now);
-    let floor = settled.map_or(schedule.since, |s| s.time().max(schedule.since));
+    let mut schedule = counted_by(policy, created_at, old.schedule.as_ref(), horizon, now);
+    let floor =
+        schedule.settled.or_else(|| newest_told(told, old)).map_or(schedule.since, |s| s.max(schedule.since));
 
     let newest = policy.schedule.previous(now).filter(|t| *t > floor).map(Slot::scheduled);
     let candidate = newest.filter(|slot| claimed.is_none_or(|c| *slot > c));
@@ -75,8 +77,12 @@ pub(super) fn slots(
 
     let reasons = Reasons { policy, old, runs, blocked, late: candidate.filter(|_| !in_time) };
     let passed = passed(&policy.schedule, floor, now, due, &reasons);
+    let more = passed.iter().map(|p| p.slots.count).sum::<u64>() >= SETTLED_AT_ONCE;
+    let waits = due.is_some() && blocked.is_some();
+    let last = if more || waits { passed.last().map(|p| p.slots.last) } else { newest };
+    schedule.settled = Some(last.map_or(floor, Slot::time));
     Slots {
-        more: passed.iter().map(|p| p.slots.count).sum::<u64>() >= SETTLED_AT_ONCE,
+        more,
         passed,
         next: policy.schedule.next_after(now),
         due_until: due.and(due_until),
@@ -103,7 +109,16 @@ fn counted_by(
         Some(old) if old.since > horizon => now,
         Some(old) => old.since,
     };
-    ScheduleStatus { expression, time_zone, since, suspended: policy.suspend }
+    let settled =
+        old.filter(|old| old.since == since).and_then(|old| old.settled).filter(|at| *at <= horizon);
+    ScheduleStatus { expression, time_zone, since, suspended: policy.suspend, settled }
+}
+
+/// The newest slot of a status without a mark, or of the records where there is no status. A run that ended says nothing
+/// of the slots before it: the status that told of them may never have been recorded.
+fn newest_told(told: &Status, old: &Status) -> Option<Timestamp> {
+    let told = if told.schedule.is_some() { told } else { old };
+    told.history.iter().map(|h| h.slot).filter(|slot| !slot.is_manual()).max().map(Slot::time)
 }
 
 /// What is known about why slots passed.

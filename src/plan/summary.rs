@@ -34,7 +34,9 @@ pub(super) fn forget_future(status: &mut Status, horizon: Timestamp, now: Timest
         told.seconds = told.seconds.filter(|seconds| end(*seconds) <= horizon);
     }
     status.missed.retain(|stretch| stretch.last.time() <= horizon);
-    status.credentials_check.take_if(|check| check.at > horizon);
+    if let Some(check) = status.credentials_check.as_mut().filter(|check| check.at > horizon) {
+        check.at = now;
+    }
     for run in [&mut status.last_run, &mut status.last_success] {
         run.take_if(|run| run.slot.time() > horizon);
     }

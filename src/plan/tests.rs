@@ -1,7 +1,7 @@
 //! Rows of the table of cases, each under its own name, and a month of accidents.
 
 use super::{
-    action::{Action, Answer},
+    action::{Action, Answer, Decision},
     observed::{Drill, Request, Restore, Spec, TaskState, Wish},
     phase::after,
     world::{World, at, policy, report, source, volume},
@@ -15,7 +15,7 @@ use crate::domain::{
     status::{ConditionType, Truth, WaitingReason},
     verdict::Verdict,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -241,8 +241,8 @@ fn on_demand_meets_a_running_run() {
     world.now = at("2026-11-25T02:30:00Z");
     world.end_task(report(Verdict::Committed));
     world.settle();
-    let slot = Slot::manual(world.now);
-    assert_eq!(world.answers["b"], Answer::Accepted(slot));
+    let slot = Slot::manual(at("2026-11-25T02:00:00Z"));
+    assert_eq!(world.answers["b"], Answer::Accepted(slot), "named by the request, whenever its turn comes");
     assert!(world.run(slot).unwrap().plan.accept_shrink);
     world.end_task(report(Verdict::Committed));
     world.settle();
@@ -857,4 +857,100 @@ proptest! {
 #[test]
 fn times_at_the_end_of_time_do_not_overflow() {
     assert_eq!(after(Timestamp::MAX, Duration::MAX), Timestamp::MAX);
+}
+
+// Cases that the simulator found.
+
+#[test]
+fn slots_that_passed_before_a_claim_are_told_though_the_controller_died_before_it_told_of_them() {
+    let mut world = World::new(policy(), "2026-11-20T12:00:00Z");
+    world.now = at("2026-11-25T09:00:00Z");
+    let claim = world.decide();
+    world.apply(claim.actions.iter().find(|a| matches!(a, Action::CreateRun(_))).unwrap());
+    world.settle_without_status();
+    world.end_task(report(Verdict::Permanent));
+    world.settle_without_status();
+    world.settle();
+    let told = world.outcomes();
+    assert_eq!(told.iter().filter(|line| line.contains("Missed")).count(), 4, "{told:?}");
+}
+
+#[test]
+fn a_claim_for_a_request_that_lands_late_has_the_name_of_its_repetition() {
+    let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
+    world.ask("a", RUN);
+    let name = |decision: &Decision| {
+        decision.actions.iter().find_map(|action| match action {
+            Action::CreateRun(run) => Some(run.slot),
+            _ => None,
+        })
+    };
+    let first = name(&world.decide());
+    world.pass_time(32);
+    assert!(first.is_some());
+    assert_eq!(name(&world.decide()), first);
+}
+
+#[test]
+fn a_run_is_claimed_only_after_the_end_of_the_one_before_is_on_record() {
+    let mut spec = policy();
+    spec.schedule = Schedule::parse("0 * * * *", "UTC", &spec.instance, &spec.name).unwrap();
+    let mut world = World::new(spec, "2026-11-25T00:30:00Z");
+    world.go_to("2026-11-25T01:00:00Z");
+    world.now = at("2026-11-25T02:10:00Z");
+    world.end_task(report(Verdict::Committed));
+    let recorded = world.decide();
+    recorded.actions.iter().for_each(|a| world.apply(a));
+    let actions = world.decide().actions;
+    let place = |wanted: &dyn Fn(&Action) -> bool| actions.iter().position(wanted).unwrap();
+    let ends = place(&|a| matches!(a, Action::RecordRun { state, .. } if state.end.is_some()));
+    assert!(ends < place(&|a| matches!(a, Action::CreateRun(_))), "{actions:#?}");
+}
+
+#[test]
+fn a_policy_made_wrong_is_called_stale_when_its_time_has_come() {
+    let mut world = running();
+    world.end_task(report(Verdict::Committed));
+    world.settle();
+    world.declared.spec = Spec::Wrong(Invalid::new("a slip"));
+    let decision = world.settle();
+    let until = world.status().fresh_until_time.unwrap();
+    assert_eq!(decision.wake_at, Some(until));
+    assert!(world.status().is(ConditionType::Fresh));
+    world.now = until;
+    world.settle();
+    assert_eq!(world.status().condition(ConditionType::Fresh).unwrap().status, Truth::False);
+}
+
+#[test]
+fn a_preflight_by_a_clock_far_off_is_told_once() {
+    for hours in [-50, 50] {
+        let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
+        world.policy_mut().retention.keep_last = 3;
+        world.settle();
+        let away = SignedDuration::from_hours(hours);
+        let there = world.now + away;
+        let failed = Box::new(report(Verdict::Temporary));
+        let detail = String::new();
+        world.set_task(TaskState::Ended { started_at: None, at: there, report: Some(failed), detail });
+        let decision = world.settle();
+        assert!(decision.wake_at.is_some_and(|at| at > world.now), "{hours}: {:?}", decision.wake_at);
+        assert!(world.observed.tasks.is_empty(), "{hours}");
+    }
+}
+
+#[test]
+fn a_run_that_is_told_while_the_policy_is_wrong_hides_no_slot_before_it() {
+    let mut world = World::new(policy(), "2026-11-20T12:00:00Z");
+    world.now = at("2026-11-25T09:00:00Z");
+    let claim = world.decide();
+    world.apply(claim.actions.iter().find(|a| matches!(a, Action::CreateRun(_))).unwrap());
+    let good = std::mem::replace(&mut world.declared.spec, Spec::Wrong(Invalid::new("a slip")));
+    world.settle();
+    world.end_task(report(Verdict::Permanent));
+    world.settle();
+    assert_eq!(world.outcomes().len(), 1);
+    world.declared.spec = good;
+    world.settle();
+    assert_eq!(world.outcomes().len(), 5, "{:?}", world.outcomes());
 }

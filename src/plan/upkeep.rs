@@ -76,8 +76,8 @@ impl<'a> Pass<'a> {
 
     /// A preflight that ended is deleted only when the status tells its result.
     fn watch_preflight(&mut self, task: &Task, number: i64) {
-        let told_at = self.last_check(number).map(|check| check.at);
-        let is_told = |moment: Timestamp| told_at.is_some_and(|at| moment <= at);
+        let seen = self.last_check(number).map(|check| check.seen);
+        let is_told = |moment: Timestamp| seen.is_some_and(|seen| moment <= seen);
         let generation = self.declared.generation;
         let since = match &task.state {
             _ if task.name.attempt != number => {
@@ -100,18 +100,19 @@ impl<'a> Pass<'a> {
             return self.decision.wake(deadline);
         }
         if !is_told(since) {
-            self.tell_check(number, conditions::credentials_timed_out(generation), self.now);
+            self.tell_check(number, conditions::credentials_timed_out(generation), since);
         }
         self.delete(&[task], "it is past its deadline");
     }
 
-    fn tell_check(&mut self, number: i64, said: Said, at: Timestamp) {
+    fn tell_check(&mut self, number: i64, said: Said, seen: Timestamp) {
         let failed = self.last_check(number).map_or(0, |check| check.failed);
         self.set(ConditionType::CredentialsValid, said);
         let passed = self.status.is(ConditionType::CredentialsValid);
         let failed = if passed { 0 } else { failed.saturating_add(1) };
         let renewed = self.declared.secrets.renewed;
-        self.status.credentials_check = Some(CredentialsCheck { number, renewed, at, failed });
+        let at = self.now;
+        self.status.credentials_check = Some(CredentialsCheck { number, renewed, at, seen, failed });
     }
 
     /// Records that the status has taken over and whose tasks are gone. Those of a clock that was ahead go first, once

@@ -62,9 +62,10 @@ impl Pass<'_> {
         None
     }
 
-    /// Claims the first free second from now on: names are never used twice.
+    /// Claims the first free second from the request on: names are never used twice, and a claim that is repeated, its
+    /// answer lost or late, has the same name.
     fn claim_manual(&mut self, policy: &Policy, request: &Request) -> Slot {
-        let mut time = self.now;
+        let mut time = request.requested_at;
         while self.is_known(Slot::manual(time)) {
             time = after(time, Duration::from_secs(1));
         }

@@ -269,6 +269,7 @@ mod tests {
                 time_zone: "America/Chicago".to_owned(),
                 since: at("2026-11-01T00:00:00Z"),
                 suspended: false,
+                settled: None,
             }),
             next_run_time: Some(at("2026-11-25T08:00:00Z")),
             fresh_until_time: Some(at("2026-11-26T09:00:00Z")),

@@ -206,6 +206,7 @@ mod tests {
             time_zone: "UTC".to_owned(),
             since: Timestamp::UNIX_EPOCH,
             suspended: true,
+            settled: None,
         };
         let (credentials, last_run) = (ConditionType::CredentialsValid, ConditionType::LastRunSucceeded);
         let (never, once) = (None, Some(good.unwrap()));

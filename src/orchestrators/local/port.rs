@@ -177,9 +177,10 @@ impl Orchestrator for Local {
     async fn delete(&self, policy: &PolicyId, what: Delete<'_>) -> Result<(), PortError> {
         let policy = policy.clone();
         match what {
-            Delete::Task { uid } => {
+            Delete::Task { uid, ended } => {
                 let uid = uid.to_owned();
-                self.blocking(move |_| tasks::delete(&uid)).await
+                let deleted = self.blocking(move |_| tasks::delete(&uid, ended)).await?;
+                deleted.then_some(()).ok_or_else(|| PortError::Conflict("the task has ended".to_owned()))
             }
             Delete::Run { slot } => self.blocking(move |state| forget(&state.run(&policy, slot))).await,
         }

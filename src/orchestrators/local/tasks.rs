@@ -287,21 +287,26 @@ fn modified(path: &Path) -> Option<Timestamp> {
     Timestamp::try_from(fs::metadata(path).ok()?.modified().ok()?).ok()
 }
 
-/// Asks a running task to stop, kills one that was asked long ago, forgets one that has ended.
+/// Asks a running task to stop, kills one that was asked long ago, forgets one that has ended. False, and nothing is done,
+/// when it has ended and was not seen to (`ended`): what it said is still to be recorded.
 ///
 /// # Errors
 /// Marks that cannot be written.
-pub fn delete(uid: &str) -> io::Result<()> {
-    let Some((folder, process)) = uid.rsplit_once('#') else { return Ok(()) };
+pub fn delete(uid: &str, ended: bool) -> io::Result<bool> {
+    let Some((folder, process)) = uid.rsplit_once('#') else { return Ok(true) };
     let folder = Path::new(folder);
-    let Some(started) = files::read_json::<Started>(&folder.join(names::PROCESS))? else { return Ok(()) };
+    let Some(started) = files::read_json::<Started>(&folder.join(names::PROCESS))? else { return Ok(true) };
     if started.process.to_string() != process {
-        return Ok(());
+        return Ok(true);
     }
     let mark = folder.join(names::STOPPED);
     if !started.process.is_alive() {
+        if !ended {
+            return Ok(false);
+        }
         started.process.sweep_group();
-        return files::write(&folder.join(names::DELETED), b"");
+        files::write(&folder.join(names::DELETED), b"")?;
+        return Ok(true);
     }
     match fs::metadata(&mark).and_then(|m| m.modified()) {
         Err(_) => {
@@ -311,5 +316,5 @@ pub fn delete(uid: &str) -> io::Result<()> {
         Ok(asked) if asked.elapsed().is_ok_and(|waited| waited < GRACE) => {}
         Ok(_) => started.process.signal(Signal::KILL),
     }
-    Ok(())
+    Ok(true)
 }
