@@ -1,6 +1,6 @@
 # Each target does its own set-up. Tools are cached in ~/.cache/backstay (BACKSTAY_CACHE), outside the clone.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test crash check generate demo bench clean-cache
+.PHONY: help setup build test crash soak replay check generate demo bench clean-cache
 GENERATED := docs/reference/resources.md crds/backstay.yaml
 PYTHON ?= python3
 CARGO ?= cargo
@@ -22,6 +22,12 @@ test: setup ## every test, those on real servers and remotes included
 crash: setup ## the crash matrix, all of it (hours): CRASH_POINTS=10 for fewer points a case, CRASH_CASE=kill-task for one case
 	$(CARGO) test --locked --test e2e -- --ignored --nocapture --exact crash::all_of_the_crash_matrix
 	$(CARGO) test --locked --test contract -- --ignored --exact prune::a_pass_may_be_killed_after_any_deletion
+
+soak: ## a million simulated policy-years of bad luck on all cores (hours): SOAK_YEARS=1000 for fewer
+	$(CARGO) test --locked --release --test sim -- --ignored --nocapture --exact soak::soak
+
+replay: ## one seed of the simulation, step by step: make replay SEED=7
+	$(CARGO) test --locked --test sim -- --ignored --nocapture --exact soak::replay
 
 # Advisories are not part of it: they need a database from the network. `cargo deny check advisories` looks them up.
 check: ## format, lints, dependencies and their licences, generated files
