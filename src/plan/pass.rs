@@ -100,7 +100,11 @@ impl<'a> Pass<'a> {
             let ended = matches!(task.state, TaskState::Ended { .. });
             self.act(Action::DeleteTask { name, uid, why, ended });
             // Look whether it is gone, should nobody say so.
-            let seconds = if ended { 1 } else { 5 };
+            let seconds = match task.state {
+                TaskState::Ended { .. } => 1,
+                TaskState::Unreachable { .. } => 300,
+                TaskState::Pending { .. } | TaskState::Running { .. } => 5,
+            };
             self.decision.wake(after(self.now, Duration::from_secs(seconds)));
         }
     }

@@ -107,7 +107,8 @@ fn summary(run: &Run, end: &RunEnd) -> RunSummary {
 /// policy's does not join.
 fn add_snapshots(status: &mut Status, run: &Run) {
     let place = Place::new(&run.plan.destination, &run.plan.instance);
-    if status.location.as_ref().is_some_and(|known| *known != place) {
+    // Of a policy that cannot be read only its runs tell the place.
+    if *status.location.get_or_insert_with(|| place.clone()) != place {
         return;
     }
     if let Some(snapshot) = run.state.snapshot() {

@@ -954,3 +954,32 @@ fn a_run_that_is_told_while_the_policy_is_wrong_hides_no_slot_before_it() {
     world.settle();
     assert_eq!(world.outcomes().len(), 5, "{:?}", world.outcomes());
 }
+
+#[test]
+fn a_status_made_again_while_the_policy_is_wrong_lists_nothing_at_a_place_where_it_is_not() {
+    let mut world = running();
+    world.end_task(report(Verdict::Committed));
+    world.settle();
+    world.policy_mut().destination.path = "elsewhere".parse().unwrap();
+    let moved = std::mem::replace(&mut world.declared.spec, Spec::Wrong(Invalid::new("a slip")));
+    world.observed.status = None;
+    world.settle();
+    assert_eq!(world.status().snapshots.len(), 1);
+    world.declared.spec = moved;
+    world.settle();
+    assert!(world.status().snapshots.is_empty());
+    assert_eq!(world.status().former_locations.len(), 1);
+}
+
+#[test]
+fn a_task_whose_node_is_lost_is_not_deleted_every_few_seconds() {
+    let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
+    world.policy_mut().retention.keep_last = 3;
+    world.settle();
+    let since = world.now;
+    world.set_task(TaskState::Unreachable { since });
+    world.pass_time(1200);
+    let decision = world.decide();
+    assert!(decision.actions.iter().any(|a| matches!(a, Action::DeleteTask { .. })));
+    assert_eq!(decision.wake_at, Some(after(world.now, Duration::from_secs(300))));
+}
