@@ -2,6 +2,7 @@
 //!
 //! They sit around the product, in what it sees and what it says; the product itself is the same in every test.
 
+use crate::faults::Class;
 use backstay::{
     controller::machine::{Answer, Call, Decide},
     domain::{
@@ -96,6 +97,33 @@ impl Bug {
         Self::RunningTaskKilled,
         Self::HintsUnheard,
     ];
+}
+
+impl Bug {
+    /// The fault without which it can hardly show.
+    pub fn needs(self) -> &'static [Class] {
+        match self {
+            Self::MissedSlotDropped | Self::CatchUpTwice => &[Class::Downtime],
+            Self::ForeignAdopted | Self::ForeignDeleted => &[Class::Foreign],
+            Self::HoldIgnored
+            | Self::CancelledRunRestarted
+            | Self::RequestAnsweredTwice
+            | Self::RequestNeverAnswered
+            | Self::RestoreIgnored => &[Class::Wishes],
+            Self::PrunesOnFailedListing | Self::RetentionByWallClock => &[Class::Remote],
+            Self::AdoptionDropped => &[Class::Crash],
+            Self::DeadlineIgnored
+            | Self::RetriesWithoutEnd
+            | Self::RetryAfterSuccess
+            | Self::BackoffIgnored
+            | Self::LostReportIsSuccess
+            | Self::StatusLies
+            | Self::DeleteBeforeHarvest => &[Class::Tasks],
+            Self::SuspendIgnored => &[Class::Edits],
+            Self::RevisionIgnored => &[Class::Twin],
+            _ => &[],
+        }
+    }
 }
 
 /// The decision of a controller that was started at `started`, with its bug if it has one.

@@ -117,6 +117,13 @@ impl Faults {
         faults
     }
 
+    /// For the hunt of one bug: what it needs is on, what may excuse it is off.
+    pub fn focus(&mut self, needed: &[Class]) {
+        let excuses = [Class::LateEffect, Class::Stale, Class::Twin, Class::Clock, Class::Wipe];
+        excuses.iter().for_each(|class| self.on[*class as usize] = false);
+        needed.iter().for_each(|class| self.on[*class as usize] = true);
+    }
+
     /// Whether a class is on and its time is not over.
     pub fn has(&self, class: Class) -> bool {
         !self.healed && self.is_of(class)

@@ -15,7 +15,7 @@ use backstay::{
     },
     plan::{
         action::{Answer, NewTask},
-        observed::{TaskState, Wish},
+        observed::{TaskName, TaskState, Wish},
     },
 };
 use jiff::Timestamp;
@@ -103,7 +103,9 @@ impl World {
         {
             wrong.push(format!("for request {request}, which has a run"));
         }
-        if calm && !subject.restores.is_empty() {
+        // What began longer ago than any view may be old was seen.
+        let seen = self.now - 11 * MINUTE;
+        if !self.caller.late && subject.restores.iter().any(|r| ms(r.started_at) < seen) {
             wrong.push("while a restore holds the policy".to_owned());
         }
         if !slot.is_manual() {
@@ -254,7 +256,6 @@ impl World {
     }
 
     pub(crate) fn check_delete(&mut self, number: usize, place: usize) {
-        self.effort.causes += 1;
         let subject = &self.subjects[number];
         let task = &subject.tasks[place];
         let name = task.task.name.clone();
@@ -384,7 +385,7 @@ impl World {
         if let Some(place) = &new.location {
             let is_there = |slot| self.remote.committed(&place.destination, slot).is_some();
             if let Some(ghost) = new.snapshots.iter().find(|s| !is_there(s.name.slot())) {
-                wrong.push(format!("lists {}, which was never made there", ghost.name));
+                wrong.push(format!("lists {}, which was never made at {place}", ghost.name));
             }
         }
         for kind in ConditionType::ALL {
@@ -511,6 +512,25 @@ impl World {
             }
         }
         for number in 0..self.subjects.len() {
+            let subject = &self.subjects[number];
+            let recorded = |name: &TaskName| {
+                let run = name.slot.and_then(|slot| subject.run(slot));
+                run.is_some_and(|run| {
+                    let attempts = &run.state.attempts;
+                    attempts.iter().any(|a| a.step == name.step && i64::from(a.number) == name.attempt)
+                })
+            };
+            let unheard = subject.tasks.iter().find(|t| match &t.task.state {
+                TaskState::Ended { at, .. } => ms(*at) + 15 * MINUTE < self.now && !recorded(&t.task.name),
+                _ => false,
+            });
+            if let Some(task) = unheard {
+                let name = task.task.name.clone();
+                self.violated(
+                    number,
+                    format_args!("{name} ended a quarter of an hour ago and is not dealt with"),
+                );
+            }
             let subject = &self.subjects[number];
             let limit = |t: &crate::tasks::SimTask| ms(t.spec.not_after) + 15 * MINUTE;
             if let Some(late) = subject.tasks.iter().find(|t| t.is_live() && limit(t) < self.now && !t.late) {

@@ -5,6 +5,7 @@ mod bugs;
 mod clock;
 mod effort;
 mod faults;
+mod hunt;
 mod invariants;
 mod orchestrator;
 mod people;
@@ -19,7 +20,7 @@ mod trace;
 use simulation::{Plan, simulate};
 
 fn plan(seed: u64) -> Plan {
-    Plan { seed, bug: None, faults: true, readable: false }
+    Plan { seed, bug: None, faults: true, focus: false, readable: false }
 }
 
 #[test]

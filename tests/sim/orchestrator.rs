@@ -322,6 +322,9 @@ impl World {
             self.effort.causes += 1;
             return Ok(Created::Foreign(format!("{}, made by somebody else", run.slot)));
         }
+        if subject.foreign.contains(&Foreign::Run(run.slot)) {
+            return Ok(Created::Ours);
+        }
         if self.is_orphan(number, run.plan.generation) {
             return Err(PortError::Conflict("the policy is gone".to_owned()));
         }
@@ -346,6 +349,9 @@ impl World {
         if subject.foreign.contains(&Foreign::Task(task.name.clone())) && !self.is(Bug::ForeignAdopted) {
             self.effort.causes += 1;
             return Ok(Created::Foreign(format!("{}, made by somebody else", task.name)));
+        }
+        if subject.foreign.contains(&Foreign::Task(task.name.clone())) {
+            return Ok(Created::Ours);
         }
         let owner =
             task.name.slot.map_or(Some(task.name.attempt), |slot| Some(subject.run(slot)?.plan.generation));
@@ -437,6 +443,7 @@ impl World {
             return Ok(());
         }
         self.remember(number);
+        self.effort.causes += u64::from(!self.subjects[number].tasks[place].stopping);
         let task = &mut self.subjects[number].tasks[place];
         match task.task.state {
             TaskState::Pending { .. } | TaskState::Ended { .. } => {

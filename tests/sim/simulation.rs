@@ -53,6 +53,8 @@ pub struct Plan {
     pub bug: Option<Bug>,
     /// Otherwise nothing goes wrong, and nobody does anything.
     pub faults: bool,
+    /// The faults are chosen for the bug.
+    pub focus: bool,
     /// Keep the trace as text.
     pub readable: bool,
 }
@@ -121,7 +123,10 @@ impl Simulation {
     fn new(plan: Plan) -> Self {
         let mut rng = Rng::new(plan.seed);
         let start = START + rng.range(0, 365) * DAY + rng.range(0, DAY);
-        let faults = if plan.faults { Faults::of_seed(rng.fork()) } else { Faults::none(rng.fork()) };
+        let mut faults = if plan.faults { Faults::of_seed(rng.fork()) } else { Faults::none(rng.fork()) };
+        if let Some(bug) = plan.bug.filter(|_| plan.focus) {
+            faults.focus(bug.needs());
+        }
         let flavour = *rng.pick(&[Flavour::Host, Flavour::Cluster]);
         let total = usize::try_from(rng.range(1, 8)).unwrap();
         let per_remote = usize::try_from(rng.range(1, 4)).unwrap().min(total);

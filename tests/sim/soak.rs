@@ -99,7 +99,7 @@ fn soak() {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    let report = simulate(Plan { seed, bug: None, faults, readable: false });
+                    let report = simulate(Plan { seed, bug: None, faults, focus: false, readable: false });
                     let mut sum = sum.lock().unwrap();
                     sum.add(report);
                     #[expect(clippy::cast_precision_loss, reason = "years are far below 2^52")]
@@ -122,8 +122,8 @@ fn replay() {
     let seed = number("SEED").expect("SEED=… says which");
     let wanted = std::env::var("BUG").ok();
     let bug = Bug::ALL.into_iter().find(|bug| Some(format!("{bug:?}")) == wanted);
-    let report =
-        simulate(Plan { seed, bug, faults: std::env::var_os("SOAK_CALM").is_none(), readable: true });
+    let (faults, focus) = (std::env::var_os("SOAK_CALM").is_none(), std::env::var_os("FOCUS").is_some());
+    let report = simulate(Plan { seed, bug, faults, focus, readable: true });
     report.lines.iter().for_each(|line| println!("{line}"));
     println!("hash {:016x}, {:.2} policy-years, {:?}", report.hash, report.years, report.effort);
     check(&report);
