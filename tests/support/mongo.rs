@@ -228,6 +228,10 @@ fn launch(folder: &Path, port: u16, plan: Plan, key_file: Option<&Path>) -> Kept
     if set {
         let oplog = if plan.oplog_mib == 0 { 128 } else { plan.oplog_mib };
         command.args(["--replSet", SET, "--oplogSize", &oplog.to_string()]);
+        if plan.oplog_mib > 0 {
+            // What the last checkpoint needs is kept, and the usual minute is longer than a test.
+            command.args(["--syncdelay", "1"]);
+        }
     }
     match key_file {
         Some(file) if set => _ = command.arg("--keyFile").arg(file),
