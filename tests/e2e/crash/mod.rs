@@ -22,7 +22,7 @@ fn a_sample_of_the_crash_matrix() {
     let mut jobs: Vec<Job> = Vec::new();
     for case in CASES {
         let points = Point::spread(case.sample, case.sample).map(|point| (case, point));
-        match jobs.iter_mut().find(|job| job[0].0.kind == case.kind && job.len() < 5) {
+        match jobs.iter_mut().find(|job| job[0].0.kind == case.kind && job.len() < 2) {
             Some(job) => job.extend(points),
             None => jobs.extend((case.sample > 0).then(|| points.collect())),
         }
