@@ -16,8 +16,9 @@ setup: ## fetch the pinned tools (mongod, mongodump, mongorestore, rclone), each
 build: ## the program as it is released: target/release/backstay
 	$(CARGO) build --locked --release
 
+# Most of a test is waiting for servers and programs, so more of them run at once than there are processors.
 test: setup ## every test, those on real servers and remotes included
-	$(CARGO) test --locked
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} $(CARGO) test --locked
 
 crash: setup ## the crash matrix, all of it (hours): CRASH_POINTS=10 for fewer points a case, CRASH_CASE=kill-task for one case
 	$(CARGO) test --locked --test e2e -- --ignored --nocapture --exact crash::all_of_the_crash_matrix
