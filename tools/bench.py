@@ -81,7 +81,8 @@ class Run:
     """Wall seconds of a command, and the peak memory, MiB, of the restore that it is or the task that it made a
     controller start."""
 
-    def __init__(self, argv, env, folder=None):
+    def __init__(self, argv, env, folder=None, to_disk=False):
+        """`to_disk`: it is over when what it wrote is on the disk, whether it waits for that itself or not."""
         os.sync()  # what an earlier run left to be written is not this one's cost
         self.task_peak, self.done = 0.0, threading.Event()
         watcher = threading.Thread(target=self.watch)
@@ -90,6 +91,8 @@ class Run:
             begun = time.monotonic()
             code = subprocess.run([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
                                   cwd=folder, preexec_fn=servers.tie).returncode
+            if to_disk:
+                os.sync()
             self.wall = time.monotonic() - begun
         self.done.set()
         watcher.join()
@@ -154,9 +157,9 @@ class Sides:
         path.mkdir()
         return path
 
-    def shell(self, script, **names):
+    def shell(self, script, to_disk=False, **names):
         text = f"set -e -o pipefail; cd {self.site.root}; {script}"
-        return Run(["bash", "-c", text], {**self.env, **{k: str(v) for k, v in names.items()}})
+        return Run(["bash", "-c", text], {**self.env, **{k: str(v) for k, v in names.items()}}, to_disk=to_disk)
 
     # homes
     def seed_homes(self, homes):
@@ -166,11 +169,12 @@ class Sides:
 
     def seed_homes_back(self, _):
         self.fresh("work")
-        return self.shell(f'rclone copy {self.remote("seed")} work && tar xzf work/home.tgz -C {self.target()}')
+        return self.shell(f'rclone copy {self.remote("seed")} work && tar xzf work/home.tgz -C {self.target()}',
+                          to_disk=True)
 
-    def restic(self, *arguments):
+    def restic(self, *arguments, to_disk=False):
         return Run([servers.BIN / "restic", "--quiet", "-r", f"rclone:{self.remote('restic')}", *arguments], self.env,
-                   self.site.root)
+                   self.site.root, to_disk)
 
     def restic_homes(self, homes):
         self.fresh("stored/restic", "restic-cache")
@@ -178,7 +182,7 @@ class Sides:
         return self.restic("backup", homes)
 
     def restic_homes_back(self, homes):
-        return self.restic("restore", f"latest:{homes}", "--target", self.target())
+        return self.restic("restore", f"latest:{homes}", "--target", self.target(), to_disk=True)
 
     # a dump
     def seed_dump(self, mongo):
@@ -201,7 +205,8 @@ class Sides:
 
     def ours_back(self, _):
         return Run([sandbox.PROGRAM, "restore", "--from", f"{self.remote(sandbox.PATH)}/{sandbox.INSTANCE}",
-                    "--rclone-config", self.site.rclone_config, "--volume", f"homes={self.target()}"], self.env)
+                    "--rclone-config", self.site.rclone_config, "--volume", f"homes={self.target()}"], self.env,
+                   to_disk=True)
 
 
 def bench_homes(options):
@@ -298,7 +303,7 @@ def bench_many(options):
                            extra='  schedule: "0 0 1 1 *"\n').replace("rclone.conf", "missing.conf") for name in names]
         site.policy(f"other-{file:02}", "---\n".join(texts))
     say("ten thousand policies: waiting until each was looked at once")
-    site.start_controller("--max-runs=200", "--max-runs-per-remote=200")
+    site.start_controller("--max-runs=200", "--max-runs-per-remote=200", patience=60 * MINUTES_TO_DUE)
     while not site.looked():
         time.sleep(5)
     if time.time() + 40 > due:
@@ -361,21 +366,25 @@ def machine():
     return f"{os.cpu_count()} × {model}, {kib / (1 << 20):.0f} GiB of memory, Linux {platform.release()}"
 
 
-def report(options):
-    OUT.joinpath("results.json").write_text(json.dumps(RESULTS, indent=1) + "\n")
-    lines = [f"# Benchmark\n\n{machine()}; {time.strftime('%Y-%m-%d')}; medians of {options.runs}; warm cache; the remote "
+def table(options):
+    lines = [f"{machine()}; {time.strftime('%Y-%m-%d')}; medians of {options.runs}; warm cache; the remote "
              f"is a local folder behind rclone.\nHomes: {options.files:,} files, {options.mib} MiB. Database: "
              f"{options.bson_mib} MiB of BSON.\n", "| what | result | ratio | goal |", "|---|---:|---:|---|"]
     for result in RESULTS:
         what, goal = TABLE[result["name"]]
         ratio = "" if result["ratio"] is None else f"{result['ratio']:.2f} ×"
         lines.append(f"| {what} | {result['value']:.2f} {result['unit']} | {ratio} | {verdict(result, goal)} |")
-    OUT.joinpath("results.md").write_text("\n".join(lines) + "\n")
-    print("\n" + OUT.joinpath("results.md").read_text())
-    if options.publish:
-        head, _, rest = PAGE.read_text().partition(BEGIN)
-        lines[0] = lines[0].removeprefix("# Benchmark\n\n")
-        PAGE.write_text(head + BEGIN + "\n" + "\n".join(lines) + "\n" + END + rest.partition(END)[2])
+    return "\n".join(lines) + "\n"
+
+
+def report(options):
+    OUT.joinpath("results.json").write_text(json.dumps(RESULTS, indent=1) + "\n")
+    OUT.joinpath("results.md").write_text(f"# Benchmark\n\n{table(options)}")
+
+
+def publish(options):
+    head, _, rest = PAGE.read_text().partition(BEGIN)
+    PAGE.write_text(f"{head}{BEGIN}\n{table(options)}{END}{rest.partition(END)[2]}")
 
 
 def main():
@@ -392,7 +401,10 @@ def main():
     parts = {"homes": bench_homes, "dump": bench_dump, "controller": bench_controller, "many": bench_many}
     for name in options.only.split(","):
         parts[name](options)
-    report(options)
+        report(options)  # also when a later part fails
+    print("\n" + OUT.joinpath("results.md").read_text())
+    if options.publish:
+        publish(options)
 
 
 if __name__ == "__main__":

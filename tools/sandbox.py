@@ -104,17 +104,19 @@ class Site:
                 f"  instance: {instance}\n{sources}"
                 f"  destination: {{remote: {REMOTE}, path: {PATH}, configFrom: {{file: {self.rclone_config}}}}}\n{extra}")
 
-    def start_controller(self, *flags):
+    def start_controller(self, *flags, patience=60):
+        """A controller that has looked at every policy once, within so many seconds."""
         log = open(self.root / "controller.log", "w")
         argv = [PROGRAM, "controller", "--orchestrator", "local", "--policies", self.policies, "--state", self.state,
                 *flags]
         self.controller = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                            env=self.environment(), preexec_fn=servers.tie)
-        until = time.monotonic() + 60
+        until, pause = time.monotonic() + patience, 0.1
         while not self.settled():
             if self.controller.poll() is not None or time.monotonic() > until:
                 sys.exit("the controller does not work:\n" + (self.root / "controller.log").read_text()[-3000:])
-            time.sleep(0.1)
+            time.sleep(pause)
+            pause = min(pause * 1.5, 5)  # asking about many costs the controller its time
         return self.controller
 
     def status(self):

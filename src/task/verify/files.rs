@@ -22,7 +22,7 @@ use crate::{
             member::{Unreadable, explain, find, short},
             report::FilesReport,
             selection::Selection,
-            spool::{Purpose, SpoolWriter},
+            spool::{Purpose, SpoolWriter, announced},
             stream::PackStream,
             work::{Handler, Packs, Work},
         },
@@ -184,7 +184,7 @@ impl Handler for Prover {
             }
             Err(Unreadable::Store(failure)) => return Err(failure),
         }
-        self.meter.add(record.size, 1);
+        self.meter.add(announced(record), 1);
         Ok(())
     }
 

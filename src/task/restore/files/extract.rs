@@ -7,7 +7,7 @@ use super::{
     place::{Slot, Trouble},
     report::FilesReport,
     root::Directories,
-    spool::relative,
+    spool::{announced, relative},
     stream::PackStream,
     work::Handler,
 };
@@ -50,7 +50,7 @@ impl Handler for Extractor<'_> {
         let unchanged = self.job.existing.may_replace() && self.is_there(record).unwrap_or(false);
         if unchanged {
             self.report.unchanged += 1;
-            self.job.meter.add(record.size, 1);
+            self.job.meter.add(announced(record), 1);
         }
         unchanged
     }
@@ -108,7 +108,7 @@ impl<'a> Extractor<'a> {
             }
             Err(Trouble::Fatal(failure)) => return Err(failure),
         }
-        self.job.meter.add(record.size, 1);
+        self.job.meter.add(announced(record), 1);
         Ok(())
     }
 

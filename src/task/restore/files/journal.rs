@@ -1,7 +1,7 @@
 //! What is done already, so that a restore which was interrupted goes on where it stopped.
 //!
 //! A unit is written down after the file system says that its files are on the disk, by a thread of its own: workers do
-//! not wait for the disk.
+//! not wait for the disk. That is asked seldom, since it makes the disk work at once on what could be written together.
 
 use super::units::Unit;
 use crate::domain::verdict::Failure;
@@ -11,13 +11,16 @@ use std::{
     fs::{File, OpenOptions},
     io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     thread::{JoinHandle, spawn},
+    time::{Duration, Instant},
 };
 
 /// The journal's name in our own directory.
 pub const NAME: &str = "journal";
 const HEAD: &str = "backstay-restore 1 ";
+/// Work that an interruption may cost at most, beside the units under way.
+const SYNC_EVERY: Duration = Duration::from_secs(10);
 
 /// The identity of the restore that a target is in the middle of, if any: what was given to [`Journal::open`].
 pub fn identity(state: &Path) -> Option<String> {
@@ -114,13 +117,29 @@ fn write(
     directory: &OwnedFd,
     units: &Receiver<(u32, u64)>,
 ) -> Result<(), Failure> {
-    while let Ok(first) = units.recv() {
-        let batch: Vec<_> = std::iter::once(first).chain(units.try_iter()).collect();
+    let mut going_on = true;
+    while going_on {
+        let (batch, more) = finished_until(units, Instant::now() + SYNC_EVERY);
+        going_on = more;
+        if going_on && batch.is_empty() {
+            continue;
+        }
         syncfs(directory).map_err(|e| cannot(path, &e.into()))?;
         let lines: String = batch.iter().map(|(pack, start)| format!("{pack} {start} done\n")).collect();
         file.write_all(lines.as_bytes()).and_then(|()| file.sync_data()).map_err(|e| cannot(path, &e))?;
     }
-    syncfs(directory).map_err(|e| cannot(path, &e.into()))
+    Ok(())
+}
+
+/// The units that are finished by then, and whether there will be more.
+fn finished_until(units: &Receiver<(u32, u64)>, until: Instant) -> (Vec<(u32, u64)>, bool) {
+    let mut batch = Vec::new();
+    loop {
+        match units.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(unit) => batch.push(unit),
+            Err(error) => return (batch, error == RecvTimeoutError::Timeout),
+        }
+    }
 }
 
 fn cannot(path: &Path, error: &std::io::Error) -> Failure {

@@ -130,7 +130,15 @@ impl Run<'_> {
             memory_bytes: self.from.memory_bytes,
         };
         let job = &self.job;
-        let done = work.run(&units, &|_, stream, number| Extractor::new(job, stream, number))?;
+        let done = work.run(&units, &|_, stream, number| Extractor::new(job, stream, number));
+        let done = match done {
+            Ok(done) => done,
+            Err(failure) => {
+                // What was finished need not be done again. The failure is what matters.
+                let _ = journal.close();
+                return Err(failure);
+            }
+        };
         self.report.merge(done);
         self.link(&packs, &contents)?;
         make_others(&self.job, &mut self.report)?;

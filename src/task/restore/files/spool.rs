@@ -74,6 +74,11 @@ pub struct Contents {
     pub root_time: Option<FileTime>,
 }
 
+/// What a file adds to [`Contents::bytes`].
+pub fn announced(record: &Record) -> u64 {
+    if record.flags.sparse { 0 } else { record.size }
+}
+
 /// What a spool is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
@@ -202,7 +207,7 @@ impl<'a> SpoolWriter<'a> {
             _ => {}
         }
         self.contents.files += 1;
-        self.contents.bytes += if record.flags.sparse { 0 } else { record.size };
+        self.contents.bytes += announced(record);
         if record.link.is_some() && self.purpose != Purpose::Verify {
             self.contents.links += 1;
             self.write(Part::Links, record)?;
