@@ -114,7 +114,7 @@ impl Machine {
         }
         let room = self.settings.passes.saturating_sub(self.queue.busy());
         for id in self.queue.due(room, now) {
-            self.queue.begin(&id);
+            self.queue.begin(&id, now);
             calls.push(Call::Observe(id));
         }
         calls
@@ -178,9 +178,9 @@ impl Machine {
         let is_known = self.queue.is_known();
         let entry = self.queue.entries.get_mut(&id)?;
         if !is_known || self.stopping {
-            entry.occupies = observed.active_run().map(|run| run.value.plan.destination.clone());
-            entry.preflight = entry.destination().filter(|_| observed.has_preflight()).cloned();
-            entry.seen = true;
+            let run = observed.active_run().map(|run| run.value.plan.destination.clone());
+            let preflight = entry.destination().filter(|_| observed.has_preflight()).cloned();
+            entry.found(run, preflight);
             entry.rest(Some(now), now);
             return None;
         }
@@ -220,7 +220,7 @@ impl Machine {
                 entry.refusal = Some(message.clone());
             }
         }
-        entry.fail(now);
+        self.queue.fail(id, now);
     }
 }
 

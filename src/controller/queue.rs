@@ -12,7 +12,9 @@ use std::{collections::BTreeMap, vec};
 
 /// The longest pause after repeated errors.
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(300);
-/// Passes in a row that may follow each other at once; more are a fault, and are slowed down.
+/// Looks in a row that may fail, those of others not, while a policy never seen is taken to use what it may.
+const GUESSED_LOOKS: u32 = 10;
+/// Passes that may follow each other at once, beyond one a second; more are a fault, and are slowed down.
 const FAST_PASSES: u32 = 30;
 
 /// What is left of a pass after its decision.
@@ -47,18 +49,22 @@ pub(super) struct Entry {
     pub pass: Option<Pass>,
     /// A hint came meanwhile.
     pub again: bool,
-    /// It was observed once: what it uses is known.
+    /// The first look at it has ended: what it uses is known, or guessed.
     pub seen: bool,
+    /// The first look failed: it is taken to use what it may.
+    guessed: bool,
     /// Where its run goes to.
     pub occupies: Option<Location>,
     /// Where its preflight looks.
     pub preflight: Option<Location>,
     /// Whether it waits for a cap.
     pub room: Room,
+    /// Passes of all policies that had ended well when this one failed last.
+    successes: u64,
     /// Errors in a row.
     pub failures: u32,
-    /// Passes in a row that found something to do.
-    pub passes: u32,
+    /// Passes that may still follow each other at once, and since when.
+    credit: (u32, Timestamp),
     /// Why an action was refused for good.
     pub refusal: Option<String>,
 }
@@ -96,11 +102,13 @@ impl Entry {
             pass: None,
             again: false,
             seen: false,
+            guessed: false,
             occupies: None,
             preflight: None,
             room: Room::Enough,
+            successes: 0,
             failures: 0,
-            passes: 0,
+            credit: (FAST_PASSES, now),
             refusal: None,
         }
     }
@@ -108,20 +116,44 @@ impl Entry {
     /// Looks again at once.
     pub(super) fn wake(&mut self, now: Timestamp) {
         self.again = self.busy;
-        self.due = Some(now);
+        self.due = Some(self.soon(now));
+    }
+
+    /// At once; after many passes in a short time a little later, should our own writes be what wakes us.
+    fn soon(&self, now: Timestamp) -> Timestamp {
+        if self.credit.0 == 0 { a_second_after(now) } else { now }
+    }
+
+    /// A pass begins: one more that may follow at once for each second since the last.
+    fn spend(&mut self, now: Timestamp) {
+        let (left, since) = self.credit;
+        let earned = u32::try_from(now.duration_since(since).as_secs().max(0)).unwrap_or(FAST_PASSES);
+        self.credit = (left.saturating_add(earned).min(FAST_PASSES).saturating_sub(1), now);
+    }
+
+    /// The first look found where its run and its preflight go to.
+    pub(super) fn found(&mut self, occupies: Option<Location>, preflight: Option<Location>) {
+        (self.occupies, self.preflight) = (occupies, preflight);
+        (self.seen, self.guessed) = (true, false);
     }
 
     /// Looks again at `at`, or at once when a hint came during the pass.
     pub(super) fn rest(&mut self, at: Option<Timestamp>, now: Timestamp) {
         self.busy = false;
         self.pass = None;
-        self.due = if std::mem::take(&mut self.again) { Some(now) } else { at };
+        self.due = if std::mem::take(&mut self.again) { Some(self.soon(now)) } else { at };
     }
 
     /// Looks again after a pause that grows with each error in a row.
-    pub(super) fn fail(&mut self, now: Timestamp) {
+    fn fail(&mut self, others_are_fine: bool, now: Timestamp) {
         self.failures = self.failures.saturating_add(1);
         let pause = SignedDuration::from_secs(1i64 << self.failures.min(9)).min(LONGEST_PAUSE);
+        if !self.seen {
+            (self.occupies, self.guessed) = (self.destination().cloned(), true);
+        }
+        if self.guessed && others_are_fine && self.failures > GUESSED_LOOKS {
+            (self.occupies, self.guessed) = (None, false);
+        }
         self.seen = true;
         self.again = false;
         self.rest(now.saturating_add(pause).ok(), now);
@@ -129,24 +161,28 @@ impl Entry {
 
     /// After a pass without an error.
     fn succeed(&mut self, now: Timestamp) {
-        let Some(Pass { found_work, wake_at, occupies, preflight, .. }) = self.pass.take() else { return };
+        let Some(Pass { found_work, wake_at, occupies, preflight, .. }) = self.pass.take() else {
+            return;
+        };
         self.failures = 0;
         (self.occupies, self.preflight) = (occupies, preflight);
+        self.guessed = false;
         let found_work = found_work || wake_at.is_some_and(|at| at <= now);
-        self.passes = if found_work { self.passes.saturating_add(1) } else { 0 };
-        let at = match (found_work, self.passes > FAST_PASSES) {
-            (false, _) => wake_at,
-            (true, false) => Some(now),
-            (true, true) => now.saturating_add(SignedDuration::from_secs(1)).ok(),
-        };
+        let at = if found_work { Some(self.soon(now)) } else { wake_at };
         self.rest(at, now);
     }
+}
+
+fn a_second_after(now: Timestamp) -> Timestamp {
+    now.saturating_add(SignedDuration::from_secs(1)).unwrap_or(now)
 }
 
 /// All policies.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     pub entries: BTreeMap<PolicyId, Entry>,
+    /// Passes that ended well.
+    successes: u64,
 }
 
 impl Queue {
@@ -173,9 +209,10 @@ impl Queue {
     }
 
     /// A pass of `id` begins.
-    pub(super) fn begin(&mut self, id: &PolicyId) {
+    pub(super) fn begin(&mut self, id: &PolicyId, now: Timestamp) {
         if let Some(entry) = self.entries.get_mut(id) {
             entry.busy = true;
+            entry.spend(now);
         }
     }
 
@@ -220,8 +257,18 @@ impl Queue {
         }
     }
 
+    /// Ends a pass with an error.
+    pub(super) fn fail(&mut self, id: &PolicyId, now: Timestamp) {
+        let successes = self.successes;
+        if let Some(entry) = self.entries.get_mut(id) {
+            let others_are_fine = std::mem::replace(&mut entry.successes, successes) < successes;
+            entry.fail(others_are_fine, now);
+        }
+    }
+
     /// Ends a pass whose every action was done, and offers the room that is left to those that wait for some.
     pub(super) fn succeed(&mut self, id: &PolicyId, caps: Caps, now: Timestamp) {
+        self.successes += 1;
         if let Some(entry) = self.entries.get_mut(id) {
             entry.succeed(now);
         }
@@ -334,5 +381,37 @@ mod tests {
         assert_eq!(others(&queue), 1, "the end of the run is decided, not recorded");
         queue.succeed(&id, caps, now);
         assert_eq!(others(&queue), 0);
+    }
+
+    #[test]
+    fn a_policy_whose_first_look_fails_is_taken_to_use_what_it_may_for_a_while() {
+        let now = Timestamp::UNIX_EPOCH;
+        let id = "a".parse().unwrap();
+        let mut queue = Queue::default();
+        queue.replace(vec![declared("a"), declared("b")], false, now);
+        let others = |queue: &Queue| queue.load(&"b".parse().unwrap(), Caps::default()).active;
+        for failures in 1..=GUESSED_LOOKS + 1 {
+            queue.decided(&"b".parse().unwrap(), Decision::default());
+            queue.succeed(&"b".parse().unwrap(), Caps::default(), now);
+            queue.fail(&id, now);
+            assert_eq!(others(&queue), usize::from(failures <= GUESSED_LOOKS), "{failures}");
+        }
+    }
+
+    #[test]
+    fn an_echo_of_our_own_writes_is_slowed_down() {
+        let now = Timestamp::UNIX_EPOCH;
+        let id = "a".parse().unwrap();
+        let mut queue = Queue::default();
+        queue.replace(vec![declared("a")], false, now);
+        for pass in 0..FAST_PASSES {
+            assert_eq!(queue.due(1, now).len(), 1, "{pass}");
+            queue.begin(&id, now);
+            queue.decided(&id, Decision::default());
+            queue.succeed(&id, Caps::default(), now);
+            queue.entries.get_mut(&id).unwrap().wake(now);
+        }
+        assert!(queue.due(1, now).is_empty());
+        assert_eq!(queue.due(1, a_second_after(now)).len(), 1);
     }
 }
