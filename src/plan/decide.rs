@@ -47,8 +47,7 @@ impl Pass<'_> {
         let policy = self.policy()?;
         let waits = blocked(&policy.destination, self.active(), self.observed, self.load);
         let created_at = self.declared.created_at;
-        let slots =
-            slots(policy, created_at, &self.before, &self.status, &self.runs, waits.as_ref(), self.now);
+        let slots = slots(policy, created_at, &self.told, &self.status, &self.runs, waits.as_ref(), self.now);
         summary::add_passed(&mut self.status, &slots.passed);
         if slots.more {
             self.decision.wake(self.now);

@@ -13,7 +13,7 @@ use crate::{
         conditions::{self, Said},
         observed::{Declared, Load, Observed, Request, Spec, Task, TaskState},
         phase::after,
-        slots::SKEW,
+        slots::{SKEW, Told},
         summary,
     },
 };
@@ -31,8 +31,8 @@ pub(super) struct Pass<'a> {
     pub runs: Vec<Run>,
     /// Where the active run is: step and attempt.
     pub at: Option<(Slot, StepName, u32)>,
-    /// The status before, without what cannot have happened yet.
-    pub before: Status,
+    /// What the status before tells, without what cannot have happened yet.
+    pub told: Told,
     pub status: Status,
     /// Slots and ends beyond it were recorded under a clock that was ahead.
     pub horizon: Timestamp,
@@ -48,9 +48,9 @@ impl<'a> Pass<'a> {
         now: Timestamp,
     ) -> Self {
         let horizon = after(now, SKEW);
-        let mut before = observed.status.as_ref().map(|s| s.value.clone()).unwrap_or_default();
-        summary::forget_future(&mut before, horizon, now);
-        let mut status = before.clone();
+        let mut status = observed.status.as_ref().map(|s| s.value.clone()).unwrap_or_default();
+        summary::forget_future(&mut status, horizon, now);
+        let told = Told::of(&status);
         if let Spec::Valid(policy) = &declared.spec {
             summary::set_place(&mut status, policy);
         }
@@ -63,7 +63,7 @@ impl<'a> Pass<'a> {
             decision,
             runs: Vec::new(),
             at: None,
-            before,
+            told,
             status,
             horizon,
             due_waits: None,

@@ -12,7 +12,6 @@ use crate::{
         freshness::{fresh_until, young_until},
         pass::Pass,
         slots::Slots,
-        summary,
     },
 };
 
@@ -99,9 +98,8 @@ impl Pass<'_> {
 
     /// A run that ended in this pass says more than a preflight.
     fn credentials(&mut self) {
-        let is_news = |run: &&Run| {
-            run.state.end.is_some() && !self.is_future(run) && !summary::is_settled(&self.before, run.slot)
-        };
+        let is_news =
+            |run: &&Run| run.state.end.is_some() && !self.is_future(run) && !self.told.settles(run.slot);
         let news = self.runs.iter().filter(is_news).max_by_key(|r| r.slot);
         if let Some(said) = news.and_then(conditions::credentials_from_run) {
             self.set(ConditionType::CredentialsValid, said);

@@ -39,6 +39,28 @@ pub(super) struct Slots {
     pub skewed: Option<Slot>,
 }
 
+/// What a status tells of slots.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Told {
+    /// Slots that have an outcome, newest first.
+    pub slots: Vec<Slot>,
+    /// Slots are counted.
+    pub counted: bool,
+}
+
+impl Told {
+    pub(super) fn of(status: &Status) -> Self {
+        let slots = status.history.iter().map(|h| h.slot).collect();
+        Self { slots, counted: status.schedule.is_some() }
+    }
+
+    /// True when it tells of the slot, or is full of newer ones.
+    pub(super) fn settles(&self, slot: Slot) -> bool {
+        let is_full = self.slots.len() >= LISTED_SLOTS;
+        self.slots.contains(&slot) || (is_full && self.slots.last().is_some_and(|oldest| slot < *oldest))
+    }
+}
+
 /// Slots next to each other whose chance is over for one reason.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Passed {
@@ -50,12 +72,12 @@ pub(super) struct Passed {
     pub newest: Vec<Slot>,
 }
 
-/// Slots of a valid policy. `told` is the status as it is recorded, `old` the same with the ends of `runs` in it.
+/// Slots of a valid policy. `told` is what the recorded status tells, `old` the same with the ends of `runs` in it.
 /// `blocked` is what keeps a due slot from being claimed now.
 pub(super) fn slots(
     policy: &Policy,
     created_at: Option<Timestamp>,
-    told: &Status,
+    told: &Told,
     old: &Status,
     runs: &[Run],
     blocked: Option<&Waiting>,
@@ -76,7 +98,8 @@ pub(super) fn slots(
     let due = candidate.filter(|_| in_time && !policy.suspend);
 
     let reasons = Reasons { policy, old, runs, blocked, late: candidate.filter(|_| !in_time) };
-    let passed = passed(&policy.schedule, floor, now, due, &reasons);
+    let passed =
+        if newest.is_some() { passed(&policy.schedule, floor, now, due, &reasons) } else { Vec::new() };
     let more = passed.iter().map(|p| p.slots.count).sum::<u64>() >= SETTLED_AT_ONCE;
     let waits = due.is_some() && blocked.is_some();
     let last = if more || waits { passed.last().map(|p| p.slots.last) } else { newest };
@@ -116,9 +139,9 @@ fn counted_by(
 
 /// The newest slot of a status without a mark, or of the records where there is no status. A run that ended says nothing
 /// of the slots before it: the status that told of them may never have been recorded.
-fn newest_told(told: &Status, old: &Status) -> Option<Timestamp> {
-    let told = if told.schedule.is_some() { told } else { old };
-    told.history.iter().map(|h| h.slot).filter(|slot| !slot.is_manual()).max().map(Slot::time)
+fn newest_told(told: &Told, old: &Status) -> Option<Timestamp> {
+    let told = if told.counted { told.slots.clone() } else { Told::of(old).slots };
+    told.into_iter().filter(|slot| !slot.is_manual()).max().map(Slot::time)
 }
 
 /// What is known about why slots passed.

@@ -11,7 +11,10 @@ use crate::{
             Status,
         },
     },
-    plan::{phase::after, slots::Passed},
+    plan::{
+        phase::after,
+        slots::{Passed, Told},
+    },
 };
 use jiff::Timestamp;
 use std::time::Duration;
@@ -57,7 +60,7 @@ pub(super) fn add_run(status: &mut Status, run: &Run, horizon: Timestamp) {
     if newer(&status.last_run) {
         status.last_run = Some(summary);
     }
-    if is_settled(status, run.slot) {
+    if Told::of(status).settles(run.slot) {
         return;
     }
     let seconds = end.at.duration_since(run.plan.claimed_at).as_secs();
@@ -71,13 +74,6 @@ pub(super) fn add_run(status: &mut Status, run: &Run, horizon: Timestamp) {
         },
     );
     add_snapshots(status, run);
-}
-
-/// True when the history tells of the slot, or is full of newer ones.
-pub(super) fn is_settled(status: &Status, slot: Slot) -> bool {
-    let is_full = status.history.len() >= LISTED_SLOTS;
-    let oldest = status.history.last().map(|h| h.slot);
-    status.history.iter().any(|h| h.slot == slot) || (is_full && oldest.is_some_and(|o| slot < o))
 }
 
 fn summary(run: &Run, end: &RunEnd) -> RunSummary {

@@ -14,7 +14,6 @@ use crate::{
         pass::Pass,
         phase::after,
         spec::{PREFLIGHT, preflight_task},
-        summary,
     },
 };
 use jiff::Timestamp;
@@ -129,7 +128,7 @@ impl<'a> Pass<'a> {
             newest(&|r| outcome(r) == Some(Outcome::Succeeded)),
             newest(&|r| !r.slot.is_manual()),
         ];
-        let is_told = |r: &Run| self.is_future(r) || summary::is_settled(&self.before, r.slot);
+        let is_told = |r: &Run| self.is_future(r) || self.told.settles(r.slot);
         let has_tasks = |slot: Slot| self.observed.tasks.iter().any(|t| t.name.slot == Some(slot));
         let is_old = |r: &&&Run| !kept.contains(&Some(r.slot)) && is_told(r) && !has_tasks(r.slot);
         let old: Vec<Slot> = ended.iter().skip(KEPT_RUNS).filter(is_old).map(|r| r.slot).collect();
