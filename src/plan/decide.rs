@@ -53,7 +53,9 @@ impl Pass<'_> {
             self.decision.wake(self.now);
         }
         match (slots.due, waits) {
-            (Some(slot), None) => self.claim(policy, slot, None),
+            (Some(slot), None) if self.told.counted => self.claim(policy, slot, None),
+            // First it is on record from when on slots count, and what became of those before.
+            (Some(_), None) => self.decision.wake(self.now),
             (Some(_), Some(waits)) => {
                 self.due_waits = Some(waits);
                 slots.due_until.into_iter().for_each(|until| self.decision.wake(until));

@@ -101,7 +101,7 @@ pub(super) fn slots(
     let passed =
         if newest.is_some() { passed(&policy.schedule, floor, now, due, &reasons) } else { Vec::new() };
     let more = passed.iter().map(|p| p.slots.count).sum::<u64>() >= SETTLED_AT_ONCE;
-    let waits = due.is_some() && blocked.is_some();
+    let waits = due.is_some() && (blocked.is_some() || !told.counted);
     let last = if more || waits { passed.last().map(|p| p.slots.last) } else { newest };
     schedule.settled = Some(last.map_or(floor, Slot::time));
     Slots {

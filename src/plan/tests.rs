@@ -983,3 +983,15 @@ fn a_task_whose_node_is_lost_is_not_deleted_every_few_seconds() {
     assert!(decision.actions.iter().any(|a| matches!(a, Action::DeleteTask { .. })));
     assert_eq!(decision.wake_at, Some(after(world.now, Duration::from_secs(300))));
 }
+
+#[test]
+fn nothing_is_claimed_before_it_is_on_record_from_when_on_slots_count() {
+    let mut world = World::new(policy(), "2026-11-25T03:00:00Z");
+    world.observed.status = None;
+    world.declared.created_at = Some(at("2026-11-20T12:00:00Z"));
+    let actions = world.decide().actions;
+    assert!(!actions.iter().any(|a| matches!(a, Action::CreateRun(_))), "{actions:#?}");
+    world.settle();
+    assert_eq!(world.observed.runs.len(), 1);
+    assert_eq!(world.outcomes().len(), 4, "{:?}", world.outcomes());
+}
