@@ -65,7 +65,9 @@ impl Pass<'_> {
     /// Claims the first free second from the request on: names are never used twice, and a claim that is repeated, its
     /// answer lost or late, has the same name.
     fn claim_manual(&mut self, policy: &Policy, request: &Request) -> Slot {
-        let mut time = request.requested_at;
+        // Unless it was made by a clock far from ours.
+        let asked = request.requested_at;
+        let mut time = if asked <= self.horizon { asked } else { self.now };
         while self.is_known(Slot::manual(time)) {
             time = after(time, Duration::from_secs(1));
         }
