@@ -120,7 +120,7 @@ impl Bug {
             | Self::StatusLies
             | Self::DeleteBeforeHarvest => &[Class::Tasks],
             Self::SuspendIgnored => &[Class::Edits],
-            Self::RevisionIgnored => &[Class::Twin],
+            Self::RevisionIgnored => &[Class::Twin, Class::Slow],
             _ => &[],
         }
     }

@@ -42,7 +42,7 @@ fn hunt_all(focus: bool, seeds: u64) {
 
 #[test]
 fn every_planted_bug_is_found_by_faults_that_fit_it() {
-    hunt_all(true, 12);
+    hunt_all(true, 30);
 }
 
 #[test]

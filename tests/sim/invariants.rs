@@ -99,6 +99,7 @@ impl World {
             wrong.push(format!("while run {} is active", active.slot));
         }
         if let Some(request) = &run.plan.request
+            && !self.skewed
             && ledger.claims.values().any(|claim| claim.request.as_ref() == Some(request))
         {
             wrong.push(format!("for request {request}, which has a run"));
@@ -402,7 +403,13 @@ impl World {
 
     /// Up to the newest slot that has an outcome, every slot has one, or a claim.
     fn check_slots(&mut self, number: usize, new: &Status) -> Result<(), Slot> {
+        let now = self.now;
         let subject = &mut self.subjects[number];
+        if subject.status.is_none() && subject.ledger.wiped.is_some() {
+            // What only the wiped status knew is known again from now on.
+            subject.ledger.wiped = Some(now);
+            subject.ledger.audited = None;
+        }
         let (Some(schedule), Some(policy)) = (&new.schedule, subject.policy().cloned()) else {
             return Ok(());
         };
@@ -430,15 +437,16 @@ impl World {
     }
 
     /// What must be so in the end, when all is well and everything has come to rest.
-    pub fn check_end(&mut self) {
+    pub fn check_end(&mut self, rested: &[bool]) {
         let now = self.now;
         for number in 0..self.subjects.len() {
-            for what in self.unrest(number) {
+            let unrest = if rested.get(number) == Some(&true) { vec![] } else { self.unrest(number) };
+            for what in unrest {
                 self.violated(number, format_args!("in the end {what}"));
             }
             let subject = &self.subjects[number];
             let (Some(policy), Some(status)) = (subject.policy(), subject.status.as_ref()) else { continue };
-            let Some(schedule) = &status.value.schedule else { continue };
+            let Some(schedule) = status.value.schedule.as_ref().filter(|_| !policy.suspend) else { continue };
             let since = subject.ledger.wiped.map_or(schedule.since, |at| schedule.since.max(stamp(at)));
             if let Some(slot) = subject.ledger.lost(&policy.schedule, since, stamp(now)) {
                 self.violated(number, format_args!("{slot} has no outcome"));
@@ -469,7 +477,12 @@ impl World {
             ConditionType::CredentialsValid if status.last_run.is_none() => None,
             ConditionType::CredentialsValid if policy.suspend => None,
             ConditionType::RestoreTested => None,
-            ConditionType::Fresh | ConditionType::LastRunSucceeded if policy.suspend => None,
+            // A slot that could not start in time is missed for good.
+            ConditionType::Fresh | ConditionType::LastRunSucceeded
+                if policy.suspend || policy.starting_deadline.is_some() =>
+            {
+                None
+            }
             _ => Some(Truth::True),
         };
         for kind in ConditionType::ALL {

@@ -63,8 +63,8 @@ pub struct Subject {
     pub generation: i64,
     /// The first specification since it was made.
     pub born: i64,
-    pub status: Option<Recorded<Status>>,
-    pub runs: Vec<Recorded<Run>>,
+    pub status: Option<Arc<Recorded<Status>>>,
+    pub runs: Vec<Arc<Recorded<Run>>>,
     pub tasks: Vec<SimTask>,
     pub requests: Vec<Request>,
     pub restores: Vec<Restore>,
@@ -80,8 +80,8 @@ pub struct Subject {
 /// What was there before a change.
 struct View {
     until: Ms,
-    status: Option<Recorded<Status>>,
-    runs: Vec<Recorded<Run>>,
+    status: Option<Arc<Recorded<Status>>>,
+    runs: Vec<Arc<Recorded<Run>>>,
     tasks: Vec<Task>,
     requests: Vec<Request>,
 }
@@ -272,8 +272,8 @@ impl World {
         self.effort.observes += 1;
         let subject = &self.subjects[number];
         let mut observed = Observed {
-            status: subject.status.clone(),
-            runs: subject.runs.clone(),
+            status: subject.status.as_deref().cloned(),
+            runs: subject.runs.iter().map(|r| Recorded::clone(r)).collect(),
             tasks: subject.tasks.iter().map(|t| t.task.clone()).collect(),
             requests: subject.requests.clone(),
             restores: subject.restores.clone(),
@@ -307,10 +307,10 @@ impl World {
             observed.tasks.clone_from(&view.tasks);
         }
         if let Some(view) = views.get(runs) {
-            observed.runs.clone_from(&view.runs);
+            observed.runs = view.runs.iter().map(|r| Recorded::clone(r)).collect();
         }
         if let Some(view) = views.get(rest) {
-            observed.status.clone_from(&view.status);
+            observed.status = view.status.as_deref().cloned();
             observed.requests.clone_from(&view.requests);
         }
     }
@@ -338,7 +338,7 @@ impl World {
         self.check_claim(number, run);
         self.remember(number);
         let revision = self.next_serial();
-        self.subjects[number].runs.push(Recorded { value: run.clone(), revision });
+        self.subjects[number].runs.push(Arc::new(Recorded { value: run.clone(), revision }));
         self.check_caps(number, run);
         Ok(Created::Fresh)
     }
@@ -391,7 +391,7 @@ impl World {
         self.check_state(number, place, state);
         self.remember(number);
         let revision = self.next_serial();
-        let run = &mut self.subjects[number].runs[place];
+        let run = Arc::make_mut(&mut self.subjects[number].runs[place]);
         run.value.state = state.clone();
         run.revision = revision;
         Ok(())
@@ -422,7 +422,7 @@ impl World {
         self.check_status(number, status);
         self.remember(number);
         let revision = self.next_serial();
-        self.subjects[number].status = Some(Recorded { value: status.clone(), revision });
+        self.subjects[number].status = Some(Arc::new(Recorded { value: status.clone(), revision }));
         Ok(())
     }
 

@@ -14,15 +14,15 @@ use std::{collections::BTreeMap, time::Duration};
 
 /// Schedules with their weights.
 const SCHEDULES: [(u64, &str); 9] = [
-    (12, "0 2 * * *"),
-    (8, "H H(1-4) * * *"),
-    (20, "30 2 * * 1"),
-    (12, "H H * * H"),
-    (20, "0 3 1 * *"),
-    (12, "H H(1-4) H * *"),
-    (3, "15 */6 * * *"),
-    (1, "0 * * * *"),
-    (2, "0 2 * * 1-5"),
+    (40, "0 2 * * *"),
+    (40, "H H(1-4) * * *"),
+    (100, "30 2 * * 1"),
+    (80, "H H * * H"),
+    (100, "0 3 1 * *"),
+    (80, "H H(1-4) H * *"),
+    (6, "15 */6 * * *"),
+    (2, "0 * * * *"),
+    (20, "0 2 * * 1-5"),
 ];
 
 const ZONES: [&str; 4] = ["UTC", "Europe/Berlin", "America/Chicago", "Australia/Lord_Howe"];
