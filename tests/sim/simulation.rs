@@ -64,8 +64,11 @@ pub struct Plan {
 pub struct Report {
     pub seed: u64,
     pub hash: u64,
+    pub policies: u64,
     /// Policies times years.
     pub years: f64,
+    /// Events.
+    pub steps: u64,
     pub effort: Effort,
     pub injected: BTreeMap<&'static str, u64>,
     pub violations: Vec<String>,
@@ -114,6 +117,7 @@ pub struct Simulation {
     rested: Vec<bool>,
     /// The hour, and what happened in it.
     busy: (Ms, u64),
+    steps: u64,
 }
 
 /// Simulates.
@@ -158,6 +162,7 @@ impl Simulation {
             settled: None,
             rested: vec![],
             busy: (0, 0),
+            steps: 0,
         }
     }
 
@@ -241,6 +246,7 @@ impl Simulation {
 
     fn happen(&mut self, at: Ms, event: Event) {
         self.now = at;
+        self.steps += 1;
         self.world().now = at;
         self.busy = if self.busy.0 == at / HOUR { (self.busy.0, self.busy.1 + 1) } else { (at / HOUR, 0) };
         if self.busy.1 > if self.processes[1].machine.is_some() { 10 * BUSY } else { BUSY } {
@@ -642,7 +648,9 @@ impl Simulation {
         Report {
             seed: self.plan.seed,
             hash: self.trace.hash(),
+            policies: world.subjects.len() as u64,
             years,
+            steps: self.steps,
             effort: world.effort,
             injected: std::mem::take(&mut world.faults.injected),
             violations: std::mem::take(&mut world.violations),
