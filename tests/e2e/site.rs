@@ -226,6 +226,13 @@ impl Site {
         all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(ours).collect()
     }
 
+    /// The task that runs now.
+    pub fn task(&self) -> u32 {
+        let verb = |pid: &u32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let is_task = |pid: &u32| verb(pid).split(|&c| c == 0).nth(1) == Some(b"task");
+        self.processes("backstay").into_iter().find(is_task).expect("a task runs")
+    }
+
     /// Waits until this site runs a program of that name, and gives its id.
     pub fn wait_for_process(&self, name: &str) -> u32 {
         loop {

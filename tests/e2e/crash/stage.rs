@@ -30,6 +30,8 @@ use std::{
 };
 use tokio::runtime::Handle;
 
+/// MiB of a remote that can be full: what the runs of all points that share a stage leave, and some.
+const SMALL: u32 = 192;
 /// The one policy.
 pub const POLICY: &str = "nightly";
 /// How often to look whether a moment has come.
@@ -91,7 +93,7 @@ impl Stage {
             oplog_mib: if kind == Kind::SmallOplog { 16 } else { 0 },
             ..Plan::default()
         };
-        let small = (kind == Kind::Small).then(|| Small::new(64).expect("only root may mount"));
+        let small = (kind == Kind::Small).then(|| Small::new(SMALL).expect("only root may mount"));
         let remote = small.as_ref().map_or_else(Remote::new, |small| Remote::at(small.path()));
         let network = (kind == Kind::Network).then(|| Network::before(&remote));
         let (mongo, target) =
