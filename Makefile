@@ -1,6 +1,6 @@
 # Each target does its own set-up. Tools are cached in ~/.cache/backstay (BACKSTAY_CACHE), outside the clone.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test crash soak replay check generate demo bench clean-cache
+.PHONY: help setup build test e2e-swarm crash soak replay check generate demo bench clean-cache
 GENERATED := docs/reference/resources.md crds/backstay.yaml
 PYTHON ?= python3
 CARGO ?= cargo
@@ -10,7 +10,7 @@ export BACKSTAY_CACHE
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## fetch the pinned tools (mongod, mongodump, mongorestore, rclone), each checked by its sum
+setup: ## fetch the pinned tools (mongod, mongodump, mongorestore, rclone, Docker Engine), each checked by its sum
 	@$(PYTHON) tools/setup.py
 
 build: ## the program as it is released: target/release/backstay
@@ -19,6 +19,10 @@ build: ## the program as it is released: target/release/backstay
 # Most of a test is waiting for servers and programs, so more of them run at once than there are processors.
 test: setup ## every test, those on real servers and remotes included
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} $(CARGO) test --locked
+
+e2e-swarm: setup ## all that must hold on a real Swarm, on Docker Engine 20.10 and 29 (root only)
+	@$(PYTHON) tools/setup.py engine29
+	BACKSTAY_REQUIRE_SWARM=1 $(CARGO) test --locked --test e2e -- --include-ignored swarm::
 
 crash: setup ## the crash matrix, all of it (hours): CRASH_POINTS=10 for fewer points a case, CRASH_CASE=kill-task for one case
 	$(CARGO) test --locked --test e2e -- --ignored --nocapture --exact crash::all_of_the_crash_matrix

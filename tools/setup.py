@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Fetch the pinned tools that tests, demo and benchmark run against.
 
-    setup.py                the database, its dump tools, rclone, Debian's packages
+    setup.py                the database, its dump tools, rclone, Debian's packages, and Docker Engine with a
+                            base image for the tests on a real Swarm
+    setup.py engine29       the newest Docker Engine, for `make e2e-swarm`
     setup.py cargo-deny     what `make check` needs besides
     setup.py restic         what `make bench` needs besides
     setup.py clean          remove all of that, and the benchmark's corpus
@@ -22,6 +24,8 @@ import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
+
+import debian
 
 HERE = Path(__file__).resolve().parent
 CACHE = Path(os.environ.get("BACKSTAY_CACHE") or Path.home() / ".cache" / "backstay")
@@ -46,6 +50,10 @@ DOWNLOADS = [
 ]
 CARGO_DENY = "0.20.2"
 RESTIC = "0.18.1"
+ENGINE = "20.10.24"
+ENGINE_PROGRAMS = ["docker", "dockerd", "docker-proxy", "tini-static", "containerd", "containerd-shim-runc-v2", "runc", "ip",
+                   "xtables-nft-multi"]
+ENGINE_29 = "29.0.0"
 
 # Debian package: the command, or the library, that shows it is there
 DEBIAN = {
@@ -111,14 +119,6 @@ def extract(archive, wanted, into, work):
             (into / binary).chmod(0o755)
 
 
-def publish(work, name, pin, binaries):
-    """Move a finished folder into place and point bin/ at it."""
-    home = CACHE / f"{name}-{pin}"
-    if not home.exists():
-        os.rename(work, home)
-    link_all(home, binaries)
-
-
 def link_all(home, binaries):
     (CACHE / "bin").mkdir(exist_ok=True)
     for binary in binaries:
@@ -130,18 +130,23 @@ def link_all(home, binaries):
 
 
 def tool(name, pin, binaries, make):
-    """Make sure that one tool is in the cache; `make(folder, work)` fills an empty folder."""
+    """Make sure that one tool is in the cache, with links in bin/; `make(folder, work)` fills an empty folder."""
+    link_all(cached(name, pin, binaries, make), binaries)
+
+
+def cached(name, pin, files, make):
+    """Make sure that one folder is in the cache and holds some files; gives the folder."""
     home = CACHE / f"{name}-{pin}"
-    if all((home / b).exists() for b in binaries):
-        link_all(home, binaries)
-        return
+    if all((home / f).exists() for f in files):
+        return home
     say(f"setup: {name} {pin} …")
     with tempfile.TemporaryDirectory(prefix=".work-", dir=CACHE) as work:
         folder = Path(work) / "tool"
         folder.mkdir()
         make(folder, Path(work))
         shutil.rmtree(home, ignore_errors=True)
-        publish(folder, name, pin, binaries)
+        os.rename(folder, home)
+    return home
 
 
 def download(source, sum_, wanted):
@@ -166,6 +171,66 @@ def make_restic(folder, work):
     say("setup: building restic takes about a minute, once")
     run(["go", "build", "-mod=readonly", "-trimpath", "-o", folder / "restic",
          "github.com/restic/restic/cmd/restic"], cwd=HERE / "restic", env={**os.environ, "CGO_ENABLED": "0"})
+
+
+def make_engine(folder, work):
+    root = work / "root"
+    debian.unpack(debian.fetch("engine", work), root)
+    shutil.move(root / "usr/lib/x86_64-linux-gnu", folder / "lib")
+    (folder / "bin").mkdir()
+    for name in ENGINE_PROGRAMS:
+        found = [path for place in ("bin", "sbin") if (path := root / "usr" / place / name).is_file() and not path.is_symlink()]
+        shutil.move(found[0], folder / "bin")
+    # What the packages' install scripts would choose.
+    (folder / "bin/docker-init").symlink_to("tini-static")
+    for name in ("iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"):
+        (folder / "bin" / name).symlink_to("xtables-nft-multi")
+
+
+def make_base_image(folder, work):
+    """A small Debian as a tarball for `docker import`: no package manager, nothing that has to be run to be installed."""
+    root = work / "root"
+    debian.unpack(debian.fetch("base", work), root)
+    authorities = sorted((root / "usr/share/ca-certificates").rglob("*.crt"))
+    (root / "etc/ssl/certs").mkdir(parents=True, exist_ok=True)
+    (root / "etc/ssl/certs/ca-certificates.crt").write_text("".join(path.read_text() for path in authorities))
+    (root / "usr/bin/sh").unlink(missing_ok=True)
+    (root / "usr/bin/sh").symlink_to("dash")
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n")
+    (root / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")
+    for name in ("tmp", "root", "proc", "sys", "dev"):
+        (root / name).mkdir(exist_ok=True)
+    (root / "tmp").chmod(0o1777)
+    run(["tar", "-c", "--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mtime=@0", "-f", folder / "base.tar", "-C", root, "."])
+
+
+def make_engine_29(folder, work):
+    say("setup: building Docker Engine 29 takes two to five minutes, once")
+    seccomp = work / "seccomp"
+    debian.unpack(debian.fetch("seccomp", work), seccomp)
+    (folder / "bin").mkdir()
+    build = ["go", "build", "-mod=readonly", "-trimpath"]
+    version = f"-s -w -X github.com/moby/moby/v2/dockerversion.Version={ENGINE_29}"
+    run([*build, "-tags", "exclude_graphdriver_btrfs no_systemd", "-ldflags", version, "-o", folder / "bin" / "dockerd",
+         "github.com/moby/moby/v2/cmd/dockerd"], cwd=HERE / "moby", env={**os.environ, "CGO_ENABLED": "0"})
+    place = seccomp / "usr/lib/x86_64-linux-gnu"
+    env = {**os.environ, "CGO_ENABLED": "1", "PKG_CONFIG_LIBDIR": str(place / "pkgconfig"), "PKG_CONFIG_SYSROOT_DIR": str(seccomp)}
+    run([*build, "-tags", "seccomp", "-ldflags", "-s -w -linkmode external -extldflags -static", "-o", folder / "bin" / "runc",
+         "github.com/opencontainers/runc"], cwd=HERE / "runc", env=env)
+
+
+def swarm(wanted):
+    """What the tests on a real Swarm need; they say themselves that they were not run where it cannot be had."""
+    sets = {
+        "engine": ("engine", ENGINE, ["bin/dockerd", "bin/containerd", "bin/iptables"], make_engine),
+        "base": ("base-image", debian.pin("base"), ["base.tar"], make_base_image),
+        "engine29": ("engine29", ENGINE_29, ["bin/dockerd", "bin/runc"], make_engine_29),
+    }
+    try:
+        for name in wanted:
+            cached(*sets[name])
+    except (debian.Gone, Missing) as why:
+        say(f"setup: the tests on a real Swarm cannot run here: {why}")
 
 
 def has(probe):
@@ -193,7 +258,7 @@ def debian_packages():
 
 def clean():
     """Remove what is ours by name; the cache may be a folder that holds other things too."""
-    names = [name for name, *_ in DOWNLOADS] + ["cargo-deny", "restic", "corpus"]
+    names = [name for name, *_ in DOWNLOADS] + ["cargo-deny", "restic", "corpus", "engine", "engine29", "base-image", "image"]
     for path in [CACHE / "bin", *(p for name in names for p in CACHE.glob(f"{name}-*"))]:
         shutil.rmtree(path, ignore_errors=True)
     for path in CACHE.glob(".lock-*"):
@@ -213,16 +278,19 @@ def main(wanted):
             tool("cargo-deny", CARGO_DENY, ["cargo-deny"], make_cargo_deny)
         elif wanted == "restic":
             tool("restic", RESTIC, ["restic"], make_restic)
+        elif wanted == "engine29":
+            swarm(["engine29"])
         else:
             debian_packages()
             for name, pin, source, sum_, binaries in DOWNLOADS:
                 tool(name, pin, list(binaries), download(source, sum_, binaries))
+            swarm(["engine", "base"])
     say(f"setup: ready in {CACHE / 'bin'}")
 
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
-    if len(arguments) > 1 or any(a not in ("cargo-deny", "restic", "clean") for a in arguments):
+    if len(arguments) > 1 or any(a not in ("cargo-deny", "restic", "engine29", "clean") for a in arguments):
         sys.exit(__doc__)
     try:
         main(arguments[0] if arguments else "base")

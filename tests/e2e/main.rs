@@ -11,4 +11,5 @@ mod journey;
 mod nights;
 mod reading;
 mod site;
+mod swarm;
 mod words;

@@ -8,6 +8,7 @@ pub mod mongo;
 pub mod proxy;
 pub mod remote;
 pub mod small;
+pub mod swarm;
 pub mod tools;
 pub mod tree;
 

@@ -1,0 +1,3 @@
+//! On a real Docker Swarm.
+
+mod bed;
