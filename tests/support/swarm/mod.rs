@@ -7,7 +7,9 @@
 pub mod engine;
 pub mod image;
 pub mod janitor;
+pub mod mongo;
 pub mod node;
+pub mod remote;
 
 use super::{Scratch, children::Kept};
 use engine::Engine;
@@ -39,7 +41,7 @@ impl Default for Plan {
 }
 
 /// Running nodes, the managers first. The first node has led since the beginning; the first worker, or the last manager
-/// where there is none, carries the label `storage=1`.
+/// where there is none, carries the label `storage=1`; each one carries `mongo=` and its number.
 #[derive(Debug)]
 pub struct Swarm {
     nodes: Vec<Node>,
@@ -103,6 +105,10 @@ impl Swarm {
         in_parallel(workers, |worker| worker.join(&tokens[1], &first.address()));
         let storage = workers.first().or(rest.last()).unwrap_or(first);
         first.docker(["node", "update", "--label-add", "storage=1", &storage.name()]);
+        for node in &self.nodes {
+            let label = format!("mongo={}", node.number());
+            first.docker(["node", "update", "--label-add", &label, &node.name()]);
+        }
     }
 
     /// All nodes, managers first.

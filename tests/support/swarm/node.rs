@@ -5,10 +5,13 @@ use super::{
     engine::Engine,
     said,
 };
-use rustix::process::Signal;
+use rustix::{
+    process::Signal,
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
 use std::{
     io::{Read as _, Write as _},
-    os::unix::net::UnixStream,
+    os::{fd::AsFd as _, unix::net::UnixStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Mutex, PoisonError},
@@ -28,6 +31,8 @@ exec "$3" -s -- sleep infinity
 /// An address for documentation (RFC 5737); nobody answers there.
 const NAME_SERVER: &str = "192.0.2.53";
 const SUBNET: &str = "10.77.0";
+/// The switch itself: where the nodes send what is for nobody of them.
+pub const GATEWAY: &str = "10.77.0.254";
 
 /// A running node of a swarm.
 #[derive(Debug)]
@@ -52,6 +57,7 @@ pub fn switch() -> Kept {
     let switch = children::start(command);
     wait("the switch's namespace", || net_of(switch.pid()) != net_of(std::process::id()));
     ip(switch.pid(), &["link", "add", "br0", "type", "bridge"]);
+    ip(switch.pid(), &["addr", "add", &format!("{GATEWAY}/24"), "dev", "br0"]);
     ip(switch.pid(), &["link", "set", "br0", "up"]);
     switch
 }
@@ -133,7 +139,7 @@ impl Node {
         format!("{SUBNET}.{}", self.number)
     }
 
-    /// The engine's socket; within the node it has the same path.
+    /// The engine's socket; within the node it is also where everybody expects it, `/var/run/docker.sock`.
     pub fn socket(&self) -> PathBuf {
         self.folder.join("docker.sock")
     }
@@ -166,6 +172,21 @@ impl Node {
         enter(&mut command, self.init);
         command.arg(program).stdin(Stdio::null());
         command
+    }
+
+    /// Does something in the network of a container of this node.
+    pub fn in_network_of<T: Send>(&self, container: &str, work: impl FnOnce() -> T + Send) -> T {
+        let pid = self.docker(["inspect", "--format", "{{.State.Pid}}", container]);
+        // That id is one of the node's own; its `/proc` knows it.
+        let network = std::fs::File::open(format!("/proc/{}/root/proc/{pid}/ns/net", self.init)).unwrap();
+        // A thread has a network of its own, and takes it to its grave.
+        thread::scope(|scope| {
+            let inside = move || {
+                move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+                work()
+            };
+            scope.spawn(inside).join().expect("what was done in a container's network worked")
+        })
     }
 
     /// Loads a tarball of images.
@@ -226,6 +247,7 @@ impl Node {
             .arg(self.folder.join("exec"));
         command.arg("--pidfile").arg(self.folder.join("docker.pid"));
         command.arg("--host").arg(format!("unix://{}", self.socket().display()));
+        command.args(["--host", "unix:///run/docker.sock"]);
         command
             .arg("--containerd")
             .arg(self.folder.join("containerd.sock"))
@@ -299,7 +321,7 @@ fn plug(number: usize, init: u32, switch: u32) {
     ip(init, &["addr", "add", &format!("{SUBNET}.{number}/24"), "dev", "eth0"]);
     ip(init, &["link", "set", "lo", "up"]);
     ip(init, &["link", "set", "eth0", "up"]);
-    ip(init, &["route", "add", "default", "via", &format!("{SUBNET}.254")]);
+    ip(init, &["route", "add", "default", "via", GATEWAY]);
     ip(init, &["route", "add", "unreachable", &format!("{NAME_SERVER}/32")]);
 }
 

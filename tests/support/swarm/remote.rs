@@ -1,0 +1,53 @@
+//! A remote that every container of a swarm reaches, and nobody else: WebDAV behind the switch.
+
+use super::{
+    super::{
+        children::{self, Kept},
+        remote, tools,
+    },
+    Swarm, node,
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+/// A folder that is served; the server ends with this value.
+#[derive(Debug)]
+pub struct Served {
+    root: PathBuf,
+    port: u16,
+    _server: Kept,
+}
+
+impl Served {
+    /// Serves a new folder at a port of the swarm's gateway.
+    pub fn new(swarm: &Swarm, port: u16) -> Self {
+        let root = swarm.folder().join(format!("remote-{port}"));
+        fs::create_dir_all(&root).unwrap();
+        let mut command = children::tied("nsenter");
+        command.args(["--target", &swarm.switch.pid().to_string(), "--net", "--"]).arg(tools::tool("rclone"));
+        command.args([
+            "serve",
+            "webdav",
+            "--config",
+            "/dev/null",
+            "--addr",
+            &format!("{}:{port}", node::GATEWAY),
+        ]);
+        command.arg(&root).stdout(Stdio::null()).stderr(Stdio::null());
+        Self { root, port, _server: children::start(command) }
+    }
+
+    /// The rclone configuration of it, under the name of all remotes of tests.
+    pub fn config(&self) -> String {
+        let (name, gateway, port) = (remote::NAME, node::GATEWAY, self.port);
+        format!("[{name}]\ntype = webdav\nurl = http://{gateway}:{port}\nvendor = other\n")
+    }
+
+    /// What is stored, as a folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+}
