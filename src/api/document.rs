@@ -47,6 +47,18 @@ impl Default for Defaults {
 }
 
 impl Defaults {
+    /// The same values have the same text.
+    pub fn to_text(&self) -> String {
+        self.0.to_json().to_string()
+    }
+
+    /// The orchestrator's secrets that are named, by name; and the files and directories with secrets.
+    pub fn secrets(&self) -> (Vec<String>, Vec<String>) {
+        let (mut secrets, mut paths) = (Vec::new(), Vec::new());
+        name_secrets(&self.0, &mut secrets, &mut paths);
+        (secrets, paths)
+    }
+
     /// Reads the fields of a specification, without an envelope.
     ///
     /// # Errors
@@ -70,6 +82,18 @@ impl Defaults {
     }
 }
 
+fn name_secrets(node: &Node, secrets: &mut Vec<String>, paths: &mut Vec<String>) {
+    for entry in node.entries() {
+        match (entry.key.as_str(), entry.node.as_str()) {
+            ("file" | "directory", Some(path)) => paths.push(path.to_owned()),
+            ("secretKeyRef", _) => {
+                secrets.extend(entry.node.get("name").and_then(Node::as_str).map(str::to_owned));
+            }
+            _ => name_secrets(&entry.node, secrets, paths),
+        }
+    }
+}
+
 /// The documents of a text, each by itself: one that is wrong spoils no other.
 ///
 /// # Errors
@@ -80,6 +104,18 @@ pub fn read(text: &str) -> Result<Vec<Result<Document, Rejected>>, Located> {
 }
 
 impl Document {
+    /// A policy that stands in no text.
+    pub fn policy(name: &str, namespace: Option<&str>, spec: Node) -> Self {
+        let (name, namespace) = (name.to_owned(), namespace.map(str::to_owned));
+        Self { kind: Kind::BackupPolicy, name, namespace, line: 0, spec }
+    }
+
+    /// The same as if it stood in `namespace`, where it says no other.
+    #[must_use]
+    pub fn within(self, namespace: Option<&str>) -> Self {
+        Self { namespace: self.namespace.or_else(|| namespace.map(str::to_owned)), ..self }
+    }
+
     /// The specification, with `defaults` below it.
     ///
     /// # Errors

@@ -1,14 +1,18 @@
 //! `backstay controller`: the service that makes backups happen.
 
 use crate::{
-    cli::{exit::Exit, output::Output, problem::Problem, site::DEFAULT_STATE},
+    cli::{exit::Exit, facts, output::Output, problem::Problem, site::DEFAULT_STATE},
     controller::{
         clock::SystemClock,
+        port::{Orchestrator, PortError},
         run_loop::{self, Health},
         settings::Settings,
     },
     domain::verdict::Failure,
-    orchestrators::local::{policies::Directory, port::Local, state::StateDir, tasks::Launcher},
+    orchestrators::{
+        local::{policies::Directory, port::Local, state::StateDir, tasks::Launcher},
+        swarm::{discover::Rules, engine::Engine, facts::Grants, image, port::Swarm},
+    },
     plan::observed::Caps,
 };
 use anyhow::Context as _;
@@ -16,6 +20,7 @@ use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
@@ -27,11 +32,14 @@ use tracing::info;
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:
   backstay controller --orchestrator local --policies /etc/backstay --state /var/lib/backstay
+  backstay controller --orchestrator swarm --allow-path /mnt/homes
   backstay controller --policies ./policies --state ./state --defaults defaults.yaml -v")]
 pub struct Args {
     /// What runs the tasks
     #[arg(long, value_enum, default_value_t)]
-    orchestrator: Orchestrator,
+    orchestrator: OrchestratorArg,
+    #[command(flatten)]
+    swarm: SwarmArgs,
     /// The directory of the policies: *.yaml, several documents a file
     #[arg(long, value_name = "DIR", env = "BACKSTAY_POLICIES", default_value = "/etc/backstay/policies")]
     policies: PathBuf,
@@ -49,13 +57,36 @@ pub struct Args {
     max_runs_per_remote: NonZeroUsize,
 }
 
+/// What only Swarm needs.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Docker Swarm")]
+struct SwarmArgs {
+    /// The image of tasks; the controller's own where it runs as a service
+    #[arg(long, value_name = "IMAGE", env = "BACKSTAY_IMAGE")]
+    image: Option<String>,
+    /// A path on nodes that every policy may read, with all below it
+    #[arg(long = "allow-path", value_name = "PATH")]
+    allow_paths: Vec<PathBuf>,
+    /// A Docker secret that every policy may use
+    #[arg(long = "allow-secret", value_name = "NAME")]
+    allow_secrets: Vec<String>,
+    /// A named volume that every policy may read
+    #[arg(long = "allow-volume", value_name = "NAME")]
+    allow_volumes: Vec<String>,
+}
+
 /// `--orchestrator`
 #[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
-enum Orchestrator {
+enum OrchestratorArg {
     /// This host alone: policies are files, tasks are processes
     #[default]
     Local,
+    /// Docker Swarm: policies are labels of services or configs, tasks are services
+    Swarm,
 }
+
+/// Everything is looked at again after this time: events of a Swarm are lost easily.
+const SWARM_RESYNC: Duration = Duration::from_secs(45);
 
 fn default_caps() -> (NonZeroUsize, NonZeroUsize) {
     let Caps { total, per_remote } = Caps::default();
@@ -68,38 +99,64 @@ fn default_caps() -> (NonZeroUsize, NonZeroUsize) {
 /// # Errors
 /// Directories that cannot be used, or another controller on the same state.
 pub fn run(args: &Args, _out: &mut Output) -> Result<Exit, Problem> {
-    let Args { orchestrator: Orchestrator::Local, policies, state, defaults, max_runs, max_runs_per_remote } =
-        args;
-    let directory =
-        Directory { policies: absolute(policies)?, defaults: defaults.as_deref().map(absolute).transpose()? };
-    let state = StateDir::create(state).map_err(|error| {
-        Failure::permanent("StateUnusable", format!("{} cannot be used: {error}", state.display()))
-            .fix("name another directory with --state or BACKSTAY_STATE")
-    })?;
-    let _lock = state.lock()?;
-    let launcher = Launcher { program: own_program()?, arguments: vec!["task".into()] };
-    let caps = Caps { total: max_runs.get(), per_remote: max_runs_per_remote.get() };
-    let settings = Settings { caps, ..Settings::default() };
+    let caps = Caps { total: args.max_runs.get(), per_remote: args.max_runs_per_remote.get() };
     // One thread decides; calls that may block have a few of their own, which end when idle.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(8)
         .build()
         .context("the async runtime could not be started")?;
-    runtime.block_on(serve(state, directory, launcher, settings))
+    let settings = Settings { caps, ..Settings::default() };
+    match args.orchestrator {
+        OrchestratorArg::Local => {
+            let state = StateDir::create(&args.state).map_err(|error| {
+                let message = format!("{} cannot be used: {error}", args.state.display());
+                Failure::permanent("StateUnusable", message)
+                    .fix("name another directory with --state or BACKSTAY_STATE")
+            })?;
+            let _lock = state.lock()?;
+            runtime.block_on(async { serve(Arc::new(local(args, state)?), settings).await })
+        }
+        OrchestratorArg::Swarm => runtime.block_on(async {
+            let settings = Settings { resync: SWARM_RESYNC, ..settings };
+            serve(Arc::new(swarm(args).await?), settings).await
+        }),
+    }
 }
 
-async fn serve(
-    state: StateDir,
-    directory: Directory,
-    launcher: Launcher,
-    settings: Settings,
-) -> Result<Exit, Problem> {
+fn local(args: &Args, state: StateDir) -> Result<Local, Problem> {
+    let defaults = args.defaults.as_deref().map(absolute).transpose()?;
+    let directory = Directory { policies: absolute(&args.policies)?, defaults };
+    let launcher = Launcher { program: own_program()?, arguments: vec!["task".into()] };
     info!(policies = %directory.policies.display(), state = %state.root().display(), "the controller runs");
+    Ok(Local::start(state, directory, launcher, Arc::new(SystemClock))?)
+}
+
+async fn swarm(args: &Args) -> Result<Swarm, Problem> {
+    let SwarmArgs { image, allow_paths, allow_secrets, allow_volumes } = &args.swarm;
+    let defaults = facts::defaults(args.defaults.as_ref())?;
+    let grants = Grants {
+        paths: allow_paths.clone(),
+        secrets: allow_secrets.iter().cloned().collect(),
+        volumes: allow_volumes.iter().cloned().collect(),
+    };
+    let engine = Engine::from_environment().map_err(unusable)?;
+    let image = match image {
+        Some(image) => image.clone(),
+        None => image::own(&engine).await.map_err(unusable)?,
+    };
+    info!(socket = %engine.socket().display(), image, "the controller runs");
+    let rules = Rules { grants: grants.with(&defaults), defaults };
+    Ok(Swarm::start(engine, rules, image, Arc::new(SystemClock)))
+}
+
+fn unusable(error: PortError) -> Problem {
+    Failure::permanent("EngineUnusable", error.to_string()).into()
+}
+
+async fn serve(port: Arc<dyn Orchestrator>, settings: Settings) -> Result<Exit, Problem> {
     let mut terminate = signal(SignalKind::terminate()).context("signals cannot be handled")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be handled")?;
-    let clock = Arc::new(SystemClock);
-    let local = Local::start(state, directory, launcher, Arc::<SystemClock>::clone(&clock))?;
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -114,7 +171,7 @@ async fn serve(
             std::process::exit(i32::from(Exit::Interrupted.code()));
         });
     };
-    run_loop::run(Arc::new(local), clock, settings, Arc::new(Health::default()), stop).await;
+    run_loop::run(port, Arc::new(SystemClock), settings, Arc::new(Health::default()), stop).await;
     Ok(Exit::Ok)
 }
 

@@ -266,6 +266,7 @@ fn reads(source: &Source) -> String {
                 VolumePlace::Claim(name) => format!("claim {name}"),
                 VolumePlace::Named(name) => format!("volume {name}"),
                 VolumePlace::HostPath(path) => path.display().to_string(),
+                VolumePlace::Mounted { name, .. } => name.clone(),
             };
             format!("{}: {place}{}", volume.name, if volume.optional { " (optional)" } else { "" })
         }

@@ -45,15 +45,23 @@ impl FactsArgs {
     /// # Errors
     /// A file that cannot be read or is wrong.
     pub fn read(&self) -> Result<Facts, Problem> {
-        let mut defaults = Defaults::default();
-        for source in documents::read(self.defaults.as_slice())? {
-            defaults = Defaults::read(&source.text).map_err(|errors| {
-                let lines: Vec<_> = errors.iter().map(|error| place(&source.name, error)).collect();
-                Problem::Other(anyhow::anyhow!("the defaults are wrong\n{}", lines.join("\n")))
-            })?;
-        }
-        Ok(Facts { orchestrator: self.orchestrator.into(), defaults })
+        Ok(Facts { orchestrator: self.orchestrator.into(), defaults: defaults(self.defaults.as_ref())? })
     }
+}
+
+/// The controller's own defaults.
+///
+/// # Errors
+/// A file that cannot be read or is wrong.
+pub fn defaults(file: Option<&PathBuf>) -> Result<Defaults, Problem> {
+    let mut defaults = Defaults::default();
+    for source in documents::read(file.map(std::slice::from_ref).unwrap_or_default())? {
+        defaults = Defaults::read(&source.text).map_err(|errors| {
+            let lines: Vec<_> = errors.iter().map(|error| place(&source.name, error)).collect();
+            Problem::Other(anyhow::anyhow!("the defaults are wrong\n{}", lines.join("\n")))
+        })?;
+    }
+    Ok(defaults)
 }
 
 /// `file:line: error`

@@ -1,11 +1,12 @@
 //! `backstay task`: does one task and reports how it ended. The controller starts it.
 //!
-//! Progress goes to stdout, a line of JSON a second; what is said about it to stderr; the verdict is the exit code.
+//! Progress goes to stdout, a line of JSON a second; what is said about it to stderr; the verdict is the exit code. In a
+//! container there are no files to share: the task finds what it does in its environment, and its last line is the report.
 
 use crate::{
     cli::{exit::Exit, output::Output, problem::Problem, runtime},
     domain::verdict::{Failure, Verdict},
-    plan::task_spec::{TaskReport, TaskSpec},
+    plan::task_spec::{SPEC_VARIABLE, TaskReport, TaskSpec},
     task::{context::Meter, real::Real, report, run, world::World},
 };
 use std::{
@@ -26,12 +27,12 @@ use tokio::signal::unix::{SignalKind, signal};
 #[command(before_help = "Examples:
   backstay task --spec spec.json --report report.json")]
 pub struct Args {
-    /// What to do, as the controller wrote it
+    /// What to do, as the controller wrote it; without it, BACKSTAY_TASK_SPEC holds that
     #[arg(long, value_name = "FILE")]
-    spec: PathBuf,
-    /// Where to write how it ended
+    spec: Option<PathBuf>,
+    /// Where to write how it ended; without it, on standard output
     #[arg(long, value_name = "FILE")]
-    report: PathBuf,
+    report: Option<PathBuf>,
 }
 
 /// Does the task. The exit code is the verdict's.
@@ -39,19 +40,16 @@ pub struct Args {
 /// # Errors
 /// A runtime that could not be started; everything else is a report.
 pub fn run(args: &Args, _out: &mut Output) -> Result<Exit, Problem> {
-    let report = match read(&args.spec) {
+    let report = match read(args.spec.as_deref()) {
         Ok(spec) => runtime::block_on(async { Ok(perform(spec).await) })?,
         Err(failure) => report::failed(failure),
     };
     if let Some(failure) = &report.failure {
         tracing::error!(reason = failure.reason, fix = failure.fix, "{failure}");
     }
-    if let Err(error) = report::write(&args.report, &report) {
+    if let Err((place, error)) = write(args.report.as_deref(), &report) {
         let text = serde_json::to_string(&report).unwrap_or_default();
-        tracing::error!(
-            "the report could not be written to {}: {error}; it is {text}",
-            args.report.display()
-        );
+        tracing::error!("the report could not be written to {place}: {error}; it is {text}");
         // Without a report a success would be silent: the next attempt finds what is stored, and reports it.
         let verdict = if report.verdict == Verdict::Committed { Verdict::Temporary } else { report.verdict };
         return Ok(Exit::Code(verdict.exit_code()));
@@ -59,12 +57,30 @@ pub fn run(args: &Args, _out: &mut Output) -> Result<Exit, Problem> {
     Ok(Exit::Code(report.verdict.exit_code()))
 }
 
-fn read(path: &Path) -> Result<TaskSpec, Failure> {
+fn read(path: Option<&Path>) -> Result<TaskSpec, Failure> {
+    let place = path.map_or_else(|| SPEC_VARIABLE.to_owned(), |path| path.display().to_string());
     let unreadable = |error: &dyn std::fmt::Display| {
-        Failure::permanent("SpecUnreadable", format!("the task's spec {}: {error}", path.display()))
+        Failure::permanent("SpecUnreadable", format!("the task's spec {place}: {error}"))
     };
-    let text = fs::read(path).map_err(|error| unreadable(&error))?;
+    let text = match path {
+        Some(path) => fs::read(path).map_err(|error| unreadable(&error))?,
+        None => std::env::var(SPEC_VARIABLE).map_err(|error| unreadable(&error))?.into_bytes(),
+    };
     serde_json::from_slice(&text).map_err(|error| unreadable(&error))
+}
+
+fn write(path: Option<&Path>, report: &TaskReport) -> Result<(), (String, io::Error)> {
+    if let Some(path) = path {
+        return report::write(path, report).map_err(|error| (path.display().to_string(), error));
+    }
+    let line = || {
+        let mut line = serde_json::to_vec(report)?;
+        line.push(b'\n');
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(&line)?;
+        stdout.flush()
+    };
+    line().map_err(|error: io::Error| ("standard output".to_owned(), error))
 }
 
 async fn perform(spec: TaskSpec) -> TaskReport {

@@ -1,6 +1,9 @@
 //! Which policy is meant, within one orchestrator.
 
-use crate::domain::{error::Invalid, names::PolicyName};
+use crate::domain::{
+    error::Invalid,
+    names::{PolicyName, ScopeName},
+};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -10,18 +13,18 @@ use std::{fmt, str::FromStr};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PolicyId {
-    scope: Option<PolicyName>,
+    scope: Option<ScopeName>,
     name: PolicyName,
 }
 
 impl PolicyId {
     /// The policy `name` of a namespace or stack.
-    pub fn new(scope: Option<PolicyName>, name: PolicyName) -> Self {
+    pub fn new(scope: Option<ScopeName>, name: PolicyName) -> Self {
         Self { scope, name }
     }
 
     /// The namespace or stack.
-    pub fn scope(&self) -> Option<&PolicyName> {
+    pub fn scope(&self) -> Option<&ScopeName> {
         self.scope.as_ref()
     }
 

@@ -54,6 +54,11 @@ name!(
     check_label_50
 );
 name!(
+    /// Name of a namespace, a stack or a service: letters, digits, inner `_` and `-`, 1 to 63 characters.
+    ScopeName,
+    check_scope
+);
+name!(
     /// Whose data it is (`production`): letters, digits, inner `.`, `_` and `-`, 1 to 63 characters; a folder on the remote.
     InstanceName,
     check_instance
@@ -100,6 +105,21 @@ fn check_label_50(text: &str) -> Result<(), Invalid> {
 
 fn check_source(text: &str) -> Result<(), Invalid> {
     check_label(text, 40)
+}
+
+fn check_scope(text: &str) -> Result<(), Invalid> {
+    let edge = |c: u8| c.is_ascii_alphanumeric();
+    let bytes = text.as_bytes();
+    let good = (1..=63).contains(&bytes.len())
+        && bytes.iter().all(|&c| edge(c) || matches!(c, b'-' | b'_'))
+        && bytes.first().is_some_and(|&c| edge(c))
+        && bytes.last().is_some_and(|&c| edge(c));
+    if good {
+        return Ok(());
+    }
+    Err(Invalid::new(format!(
+        "{text:?} is not the name of a namespace or stack: use 1 to 63 of A-Z, a-z, 0-9, '-' and '_', beginning and ending with a letter or digit"
+    )))
 }
 
 fn check_instance(text: &str) -> Result<(), Invalid> {

@@ -249,6 +249,13 @@ pub enum VolumePlace {
     Named(String),
     /// An absolute path on a node or on this host.
     HostPath(PathBuf),
+    /// One of the others as its orchestrator mounts it for a task; never part of a policy.
+    Mounted {
+        /// Where the task finds it.
+        at: PathBuf,
+        /// What people call it: the path on the node, or the volume's name.
+        name: String,
+    },
 }
 
 /// Bounds below which a source is taken for broken.
@@ -270,6 +277,23 @@ pub struct TaskSettings {
     pub retries: u8,
     /// Memory of a task beside rclone and mongodump, MiB: the limit asked for, or 128.
     pub memory_mib: u32,
+    /// Where tasks run, beyond what their sources demand.
+    pub placement: Placement,
+}
+
+/// Where tasks run and as what, where an orchestrator has a choice; nothing on a host alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Placement {
+    /// Labels of the nodes that tasks may run on.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Networks of the tasks; none: those of the service that carries the policy.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<String>,
+    /// The image, the same for all attempts of a run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use crate::domain::{
     error::Invalid,
     location::Location,
     names::{InstanceName, PolicyName, Slot, SnapshotName, SourceName},
-    policy::{Guards, Policy, Source, TaskSettings},
+    policy::{Guards, Placement, Policy, Source, TaskSettings},
     retention::Retention,
     snapshot::{SnapshotSummary, SourceSummary},
     verdict::{Failure, Verdict},
@@ -63,11 +63,18 @@ pub struct RunPlan {
     pub keep: Vec<SnapshotName>,
     /// How its tasks run.
     pub limits: TaskLimits,
+    /// Where, and as what.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub placement: Placement,
     /// When it was claimed.
     pub claimed_at: Timestamp,
     /// The request of a person that it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
+}
+
+fn is_default(placement: &Placement) -> bool {
+    *placement == Placement::default()
 }
 
 impl RunPlan {
@@ -107,7 +114,7 @@ impl TaskLimits {
 
 impl From<&TaskSettings> for TaskLimits {
     fn from(settings: &TaskSettings) -> Self {
-        let TaskSettings { timeout, pending, retries, memory_mib } = settings;
+        let TaskSettings { timeout, pending, retries, memory_mib, placement: _ } = settings;
         Self {
             timeout_seconds: timeout.as_secs(),
             pending_seconds: pending.as_secs(),

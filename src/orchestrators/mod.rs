@@ -1,3 +1,19 @@
 //! The port's implementations.
 
 pub mod local;
+pub mod swarm;
+
+/// Lets the C library give every large buffer back when it is freed. Left to itself it raises this threshold, and a task
+/// that stores several volumes takes twice the memory of one that stores the largest: measured, 176 MiB for 80.
+const MEMORY_TO_GIVE_BACK: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "131072");
+
+/// A positive number of 53 bits, so that every JSON reader keeps it.
+fn checksum(texts: &[&str]) -> i64 {
+    let mut hasher = blake3::Hasher::new();
+    for text in texts {
+        hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+    }
+    let bytes: [u8; 32] = hasher.finalize().into();
+    let number = bytes.iter().take(7).fold(0i64, |sum, byte| (sum << 8) | i64::from(*byte));
+    (number >> 3).max(1)
+}

@@ -4,6 +4,7 @@ use crate::{
     domain::{
         location::Location,
         names::Slot,
+        policy::Placement,
         run::{Run, RunState},
         status::{Status, Waiting},
     },
@@ -120,6 +121,9 @@ pub struct NewTask {
     /// Where it must run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// Where it may run, and as what.
+    #[serde(skip)]
+    pub placement: Placement,
     /// What it does.
     pub spec: TaskSpec,
 }

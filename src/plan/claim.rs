@@ -5,7 +5,7 @@ use crate::{
         identity::PolicyId,
         location::{Location, RcloneConfig},
         names::{Slot, SnapshotName},
-        policy::Policy,
+        policy::{Placement, Policy},
         run::{RUN_VERSION, Run, RunPlan, RunState, TaskLimits, steps},
         status::{Status, Waiting, WaitingReason},
     },
@@ -94,11 +94,17 @@ pub(super) fn new_run(
             last_good: status.last_success.as_ref().map(|run| run.sources.clone()).unwrap_or_default(),
             keep: keep(observed, &[]),
             limits: TaskLimits::from(&policy.task),
+            placement: placement(policy, observed),
             claimed_at: now,
             request: request.map(|r| r.id.clone()),
         },
         state: RunState::default(),
     }
+}
+
+/// Where tasks run by the policy, as the image that is in use now.
+pub(super) fn placement(policy: &Policy, observed: &Observed) -> Placement {
+    Placement { image: observed.image.clone(), ..policy.task.placement.clone() }
 }
 
 /// Snapshots that pruning must leave: those that people hold, the newest one that was restored and compared, and those of

@@ -90,6 +90,7 @@ fn volume(volume: &Volume) -> VolumeSpec {
         VolumePlace::Claim(name) => spec.claim_name = Some(name.clone()),
         VolumePlace::Named(name) => spec.volume_name = Some(name.clone()),
         VolumePlace::HostPath(path) => spec.host_path = Some(path.display().to_string()),
+        VolumePlace::Mounted { name, .. } => spec.host_path = Some(name.clone()),
     }
     spec
 }
@@ -141,7 +142,7 @@ fn rules(retention: &Retention) -> RetentionSpec {
 }
 
 fn settings(task: &TaskSettings) -> TaskSettingsSpec {
-    let TaskSettings { timeout, pending, retries, memory_mib } = task;
+    let TaskSettings { timeout, pending, retries, memory_mib, placement } = task;
     TaskSettingsSpec {
         resources: Some(ResourcesSpec {
             requests: BTreeMap::new(),
@@ -150,6 +151,8 @@ fn settings(task: &TaskSettings) -> TaskSettingsSpec {
         timeout_seconds: Some(seconds(*timeout)),
         pending_seconds: Some(seconds(*pending)),
         retries: Some((*retries).into()),
+        node_selector: placement.node_selector.clone(),
+        networks: placement.networks.clone(),
         ..TaskSettingsSpec::default()
     }
 }

@@ -83,6 +83,8 @@ pub struct Observed {
     pub keep_files: Option<KeepFiles>,
     /// Which node has which source, where it matters.
     pub nodes: BTreeMap<SourceName, String>,
+    /// The image that tasks run as, where there are images.
+    pub image: Option<String>,
     /// Identity of this controller's site, for the owner marker on the remote.
     pub site: String,
     /// Why the last attempt to act was refused for good, for the status.

@@ -8,7 +8,7 @@ use crate::{
     },
     plan::{
         action::NewTask,
-        claim::keep,
+        claim::{keep, placement},
         observed::{Observed, TaskName},
         phase::after,
         task_spec::{BackupWork, FinishWork, TASK_SPEC_VERSION, TaskSpec, Work},
@@ -39,6 +39,7 @@ pub(super) fn run_task(run: &Run, step: &Step, attempt: u32, observed: &Observed
     NewTask {
         name: TaskName::of_run(run.slot, step.name.clone(), attempt),
         node: step.node.clone(),
+        placement: plan.placement.clone(),
         spec: TaskSpec {
             version: plan.task_version,
             policy: plan.policy.clone(),
@@ -78,9 +79,14 @@ fn run_deadline(plan: &RunPlan) -> u64 {
 /// The task that looks whether the remote and the sources of a policy let it in.
 pub(super) fn preflight_task(policy: &Policy, number: i64, observed: &Observed, now: Timestamp) -> NewTask {
     let limits = TaskLimits::from(&policy.task);
+    let node = policy.sources().iter().find_map(|s| observed.node_of(s));
+    // A task is on one node: what only another one has is not looked at.
+    let is_here = |s: &Source| observed.node_of(s).is_none_or(|other| Some(&other) == node.as_ref());
+    let sources = policy.sources().into_iter().filter(is_here).collect();
     NewTask {
         name: TaskName::preflight(number),
-        node: policy.sources().iter().find_map(|s| observed.node_of(s)),
+        node: node.clone(),
+        placement: placement(policy, observed),
         spec: TaskSpec {
             version: TASK_SPEC_VERSION,
             policy: policy.name.clone(),
@@ -90,7 +96,7 @@ pub(super) fn preflight_task(policy: &Policy, number: i64, observed: &Observed, 
             take_over: policy.take_over,
             not_after: after(now, PREFLIGHT.saturating_add(Duration::from_secs(limits.pending_seconds))),
             memory_mib: limits.memory_mib,
-            work: Work::Preflight { sources: policy.sources() },
+            work: Work::Preflight { sources },
         },
     }
 }

@@ -17,6 +17,9 @@ use std::path::PathBuf;
 /// Version of [`TaskSpec`] and [`TaskReport`] that this build writes. The version before is read as well.
 pub const TASK_SPEC_VERSION: u32 = 1;
 
+/// The environment variable in which a task finds its [`TaskSpec`], where it is given no file.
+pub const SPEC_VARIABLE: &str = "BACKSTAY_TASK_SPEC";
+
 /// Everything a task needs to know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -62,6 +62,7 @@ pub(super) fn policy() -> Policy {
             pending: Duration::from_secs(900),
             retries: 2,
             memory_mib: 128,
+            placement: Default::default(),
         },
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     domain::{
-        policy::{Guards, Source},
+        policy::{Guards, Source, VolumePlace},
         snapshot::SourceSummary,
         verdict::{Failure, Verdict},
     },
@@ -37,13 +37,23 @@ fn empty(source: &Source, record: &SourceRecord) -> Option<Failure> {
     let message = match source {
         Source::Volume(volume) if volume.allow_empty => return None,
         // The root itself is a record; a lost mount leaves nothing but directories.
-        Source::Volume(_) if record.index.records <= record.counts.dirs => {
-            format!("{name}: there is not one file in it")
+        Source::Volume(volume) if record.index.records <= record.counts.dirs => {
+            format!("{name}: there is not one file in it{}", made_empty(&volume.place))
         }
         Source::Mongodb(_) if record.counts.files == 0 => format!("{name}: there is not one collection"),
         _ => return None,
     };
     Some(Failure::new(Verdict::Guard, "SourceEmpty", message))
+}
+
+/// What else an empty volume can mean, where its orchestrator makes one that is missing.
+pub fn made_empty(place: &VolumePlace) -> String {
+    match place {
+        VolumePlace::Mounted { at: _, name } if !name.starts_with('/') => {
+            format!(" (Docker makes a volume that is missing on a node, empty: is {name} on this one?)")
+        }
+        _ => String::new(),
+    }
 }
 
 fn collapsed(now: &SourceSummary, last: &SourceSummary, percent: u8) -> Option<Failure> {

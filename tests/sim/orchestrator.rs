@@ -281,6 +281,7 @@ impl World {
             drill: subject.drill.as_ref().map(|(drill, _)| drill.clone()),
             keep_files: None,
             nodes: subject.nodes.clone(),
+            image: None,
             site: "s".to_owned(),
             refusal: None,
         };

@@ -121,6 +121,7 @@ pub fn policy(rng: &mut Rng, number: usize) -> Policy {
             pending: Duration::from_secs(900),
             retries: u8::try_from(rng.below(4)).unwrap(),
             memory_mib: 128,
+            placement: Default::default(),
         },
         name: name.parse().unwrap(),
         instance: "site".parse().unwrap(),

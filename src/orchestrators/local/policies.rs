@@ -5,7 +5,7 @@
 use crate::{
     api::{document::Defaults, yaml::Located},
     domain::{error::Invalid, identity::PolicyId, names::PolicyName, policy::Policy},
-    orchestrators::local::files,
+    orchestrators::{checksum, local::files},
     plan::validate::{Facts, Loaded, Orchestrator, load, refuse_twins},
 };
 use serde::{Deserialize, Serialize};
@@ -126,15 +126,4 @@ fn told(errors: &[Located]) -> String {
         0 | 1 => first,
         n => format!("{first} (and {} more; see backstay validate -f)", n - 1),
     }
-}
-
-/// A positive number of 53 bits, so that every JSON reader keeps it.
-pub(super) fn checksum(texts: &[&str]) -> i64 {
-    let mut hasher = blake3::Hasher::new();
-    for text in texts {
-        hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
-    }
-    let bytes: [u8; 32] = hasher.finalize().into();
-    let number = bytes.iter().take(7).fold(0i64, |sum, byte| (sum << 8) | i64::from(*byte));
-    (number >> 3).max(1)
 }

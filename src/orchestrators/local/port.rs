@@ -241,6 +241,7 @@ fn observe(
         drill: state.drill(policy)?,
         keep_files: Some(state.keep_files(policy)),
         nodes: std::collections::BTreeMap::new(),
+        image: None,
         site: state.site()?,
         refusal: None,
     };

@@ -5,7 +5,7 @@ use crate::{
         location::{RcloneConfig, SecretSource},
         policy::{MongoUri, Policy},
     },
-    orchestrators::local::policies::checksum,
+    orchestrators::checksum,
     plan::observed::Secrets,
 };
 use std::{

@@ -3,10 +3,13 @@
 
 use crate::{
     domain::{identity::PolicyId, names::Slot},
-    orchestrators::local::{
-        files,
-        process::ProcessId,
-        state::{StateDir, make_folder},
+    orchestrators::{
+        MEMORY_TO_GIVE_BACK,
+        local::{
+            files,
+            process::ProcessId,
+            state::{StateDir, make_folder},
+        },
     },
     plan::{
         action::NewTask,
@@ -79,10 +82,6 @@ pub enum Launched {
     /// It was launched before.
     Before,
 }
-
-/// Lets the C library give every large buffer back when it is freed. Left to itself it raises this threshold, and a task
-/// that stores several volumes takes twice the memory of one that stores the largest: measured, 176 MiB for 80.
-const MEMORY_TO_GIVE_BACK: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "131072");
 
 /// Launches a task unless it was launched before.
 ///

@@ -9,7 +9,7 @@ use crate::{
     domain::{
         error::Invalid,
         location::Location,
-        policy::{Guards, TaskSettings},
+        policy::{Guards, Placement, TaskSettings},
         retention::Retention,
         size,
     },
@@ -81,7 +81,13 @@ pub(super) fn task(spec: Option<&TaskSettingsSpec>, errors: &mut Errors) -> Opti
         pending: spec.and_then(|task| task.pending_seconds).and_then(seconds).unwrap_or(PENDING),
         retries: spec.and_then(|task| task.retries).and_then(|n| u8::try_from(n).ok()).unwrap_or(RETRIES),
         memory_mib,
+        placement: spec.map(placement).unwrap_or_default(),
     })
+}
+
+fn placement(spec: &TaskSettingsSpec) -> Placement {
+    let TaskSettingsSpec { node_selector, networks, .. } = spec;
+    Placement { node_selector: node_selector.clone(), networks: networks.clone(), image: None }
 }
 
 fn memory(text: &str) -> Result<u32, Invalid> {

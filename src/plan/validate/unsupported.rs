@@ -18,13 +18,15 @@ pub(super) fn refuse(spec: &BackupPolicySpec, orchestrator: Orchestrator, errors
     for (field, _) in later.into_iter().filter(|(_, set)| *set) {
         errors.add(field, "is not carried out yet by this version; leave it out");
     }
-    if let (Orchestrator::Local, Some(task)) = (orchestrator, &spec.task) {
-        local_task(task, errors);
+    if let Some(task) = &spec.task
+        && orchestrator != Orchestrator::Kubernetes
+    {
+        task_settings(task, orchestrator, errors);
     }
 }
 
-/// On a host alone there is no one to place tasks or to hold them to limits.
-fn local_task(task: &TaskSettingsSpec, errors: &mut Errors) {
+/// Without Kubernetes there is no one who does all of it; on a host alone there is no one even to place tasks.
+fn task_settings(task: &TaskSettingsSpec, orchestrator: Orchestrator, errors: &mut Errors) {
     let TaskSettingsSpec {
         resources,
         timeout_seconds: _,
@@ -47,17 +49,23 @@ fn local_task(task: &TaskSettingsSpec, errors: &mut Errors) {
         ("serviceAccountName", "Kubernetes", service_account_name.is_some()),
         ("imagePullSecrets", "Kubernetes", !image_pull_secrets.is_empty()),
     ];
-    for (field, place, _) in elsewhere.into_iter().filter(|(_, _, set)| *set) {
-        errors.add(&format!("task.{field}"), format!("is for {place}; on a host alone leave it out"));
+    let (here, is_swarm) = match orchestrator {
+        Orchestrator::Swarm => ("on Swarm", true),
+        _ => ("on a host alone", false),
+    };
+    let is_meant = |place: &str| is_swarm && place.starts_with("Swarm");
+    for (field, place, _) in elsewhere.into_iter().filter(|(_, place, set)| *set && !is_meant(place)) {
+        errors.add(&format!("task.{field}"), format!("is for {place}; {here} leave it out"));
     }
     let Some(ResourcesSpec { requests, limits }) = resources else { return };
+    let place = if is_swarm { "Kubernetes" } else { "Swarm and Kubernetes" };
     if !requests.is_empty() {
-        errors.add("task.resources.requests", "is for Swarm and Kubernetes; on a host alone leave it out");
+        errors.add("task.resources.requests", format!("is for {place}; {here} leave it out"));
     }
     for name in limits.keys().filter(|name| *name != "memory") {
         errors.add(
             &format!("task.resources.limits.{name}"),
-            "is for Swarm and Kubernetes; on a host alone only memory can be limited",
+            format!("is for {place}; {here} only memory can be limited"),
         );
     }
 }

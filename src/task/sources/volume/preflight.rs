@@ -1,9 +1,12 @@
 //! Whether a volume could be stored, without storing it.
 
 use super::root::open_root;
-use crate::domain::{
-    policy::Volume,
-    verdict::{Failure, Verdict},
+use crate::{
+    domain::{
+        policy::Volume,
+        verdict::{Failure, Verdict},
+    },
+    task::guard::made_empty,
 };
 use rustix::fs::Dir;
 
@@ -26,7 +29,8 @@ pub fn preflight(volume: &Volume) -> Result<(), Failure> {
     if volume.allow_empty {
         return Ok(());
     }
-    let empty = Failure::new(Verdict::Guard, "SourceEmpty", "there is nothing in it");
+    let message = format!("there is nothing in it{}", made_empty(&volume.place));
+    let empty = Failure::new(Verdict::Guard, "SourceEmpty", message);
     Err(within(empty.fix("mount it, or set allowEmpty for the volume in the policy")))
 }
 

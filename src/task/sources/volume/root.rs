@@ -9,12 +9,12 @@ use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
 };
-use std::path::Path;
 
 /// Opens the root of a volume.
 pub(super) fn open_root(place: &VolumePlace) -> Result<OwnedFd, Failure> {
-    let path = match place {
-        VolumePlace::HostPath(path) => path,
+    let (path, name) = match place {
+        VolumePlace::HostPath(path) => (path, path.display().to_string()),
+        VolumePlace::Mounted { at, name } => (at, name.clone()),
         VolumePlace::Named(name) | VolumePlace::Claim(name) => {
             let message =
                 format!("{name} is not a path: this task can only read directories of its own host");
@@ -22,11 +22,10 @@ pub(super) fn open_root(place: &VolumePlace) -> Result<OwnedFd, Failure> {
         }
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).map_err(|error| root_failure(path, error))
+    rustix::fs::open(path, flags, Mode::empty()).map_err(|error| root_failure(&name, error))
 }
 
-fn root_failure(path: &Path, error: Errno) -> Failure {
-    let path = path.display();
+fn root_failure(path: &str, error: Errno) -> Failure {
     match error {
         Errno::NOENT => Failure::new(Verdict::Guard, "SourceMissing", format!("{path} does not exist"))
             .fix("mount or create it, or correct the volume's place in the policy"),

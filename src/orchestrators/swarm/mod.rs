@@ -1,0 +1,22 @@
+//! Docker Swarm: policies are labels of services, or configs; the state is in configs of our own; each task is a service.
+//!
+//! - [`engine`]: the client of the engine's API; [`names`]: what our objects are called.
+//! - [`discover`]: the policies that services and configs declare, and [`facts`] about them; [`place`] finds what they name.
+//! - [`service`]: the service of a task; [`state`]: how a task is. Both are pure.
+//! - [`objects`]: what is kept, as configs; [`look`]: what is seen of it; [`harvest`]: what tasks said at their end.
+//! - [`port`]: all of it as the controller's port; [`watch`] its hints; [`removed`] sweeps what is left behind.
+
+pub mod discover;
+pub mod engine;
+pub mod facts;
+mod harvest;
+pub mod image;
+mod look;
+pub mod names;
+pub mod objects;
+mod place;
+pub mod port;
+mod removed;
+pub mod service;
+pub mod state;
+mod watch;

@@ -1,0 +1,86 @@
+//! What is left behind: answers that nobody fetched, and the state of policies that are declared no more.
+
+use crate::{
+    controller::port::PortError,
+    domain::identity::PolicyId,
+    orchestrators::swarm::{
+        engine::{Engine, model::Config},
+        names::{self, kind},
+        objects,
+        port::absent_is_fine,
+    },
+    plan::action::Answer,
+};
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeSet;
+use tracing::{info, warn};
+
+/// The state of a policy is kept so long after it was seen last.
+const KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// An answer that nobody fetched.
+const ANSWER_KEPT: SignedDuration = SignedDuration::from_hours(24);
+/// Since when a policy is not declared, on its status.
+const ABSENT: &str = "backstay.absent-since";
+
+/// Sweeps what is old enough. What cannot be removed now is removed later.
+pub(super) async fn sweep(engine: &Engine, configs: &[Config], wanted: &BTreeSet<&PolicyId>, now: Timestamp) {
+    for config in configs.iter().filter(|config| config.label(names::KIND).is_some()) {
+        if let Err(error) = sweep_one(engine, configs, config, wanted, now).await {
+            warn!(config = config.spec.name, %error, "what is left of a policy cannot be swept");
+        }
+    }
+}
+
+async fn sweep_one(
+    engine: &Engine,
+    configs: &[Config],
+    config: &Config,
+    wanted: &BTreeSet<&PolicyId>,
+    now: Timestamp,
+) -> Result<(), PortError> {
+    let is_older = |age| config.updated_at.is_some_and(|at| now.duration_since(at) > age);
+    match objects::kind_of(config) {
+        Some(kind::REQUEST) if objects::answer(config).is_some() && is_older(ANSWER_KEPT) => {
+            absent_is_fine(engine.remove_config(&config.spec.name).await)
+        }
+        Some(kind::STATUS) => {
+            let policy = names::policy_of(&config.spec.labels);
+            let is_wanted = policy.as_ref().is_some_and(|policy| wanted.contains(policy));
+            let since = config.label(ABSENT).and_then(|since| since.parse::<Timestamp>().ok());
+            let mut labels = config.spec.labels.clone();
+            match (is_wanted, since) {
+                (true, None) => return Ok(()),
+                (true, Some(_)) => drop(labels.remove(ABSENT)),
+                (false, None) => drop(labels.insert(ABSENT.to_owned(), now.to_string())),
+                (false, Some(since)) if now.duration_since(since) > KEPT => {
+                    return forget(engine, configs, config).await;
+                }
+                (false, Some(_)) => return Ok(()),
+            }
+            Ok(engine.label_config(&config.spec.name, config.version.index, &labels).await?)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes everything of a policy, its status last.
+async fn forget(engine: &Engine, configs: &[Config], status: &Config) -> Result<(), PortError> {
+    info!(policy = status.label(names::POLICY), "declared no more for seven days: its state is removed");
+    let identity = status.label(names::IDENTITY);
+    let own =
+        configs.iter().filter(|config| config.label(names::IDENTITY) == identity && config.id != status.id);
+    for config in own.chain([status]) {
+        absent_is_fine(engine.remove_config(&config.spec.name).await)?;
+    }
+    Ok(())
+}
+
+/// Refuses a request that cannot be read, or that nobody waits for any more.
+pub(super) async fn refuse(engine: &Engine, config: &Config, why: &str) -> Result<(), PortError> {
+    warn!(request = objects::request_id(config), "refused: {why}");
+    let labels = objects::answered(config, &Answer::Refused(why.to_owned()));
+    match engine.label_config(&config.spec.name, config.version.index, &labels).await {
+        Err(refusal) if !refusal.is_absent() && !refusal.is_stale() => Err(refusal.into()),
+        _ => Ok(()),
+    }
+}

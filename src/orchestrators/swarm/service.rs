@@ -1,0 +1,241 @@
+//! The service that runs one task: a pure function of the task and of what is known about its policy.
+//!
+//! Always a replicated service of one replica that is never started again; never a job, which Swarm runs more than once
+//! after a change of leaders. The task finds what it does in its environment, and all that it reads at places of its own:
+//! a path below `/host`, a volume below `/volumes`, a secret below `/run/secrets`.
+
+use crate::{
+    domain::{
+        identity::PolicyId,
+        location::{RcloneConfig, SecretSource},
+        policy::{MongoConnection, MongoUri, Source, VolumePlace},
+    },
+    orchestrators::{
+        MEMORY_TO_GIVE_BACK,
+        swarm::{facts::Facts, names},
+    },
+    plan::{
+        action::NewTask,
+        task_spec::{SPEC_VARIABLE, TaskSpec, Work},
+    },
+};
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+/// Longest specification: one variable of an environment holds little more.
+const LONGEST_SPEC: usize = 100 << 10;
+/// Memory of rclone, mongodump and the program itself beside what a task is told to use, MiB.
+const CHILDREN_MIB: u64 = 512;
+/// A task that is told to end has so long, nanoseconds.
+const GRACE: u64 = 30_000_000_000;
+
+/// A task to be launched.
+#[derive(Debug, Clone, Copy)]
+pub struct Launch<'a> {
+    /// Whose.
+    pub policy: &'a PolicyId,
+    /// Which.
+    pub task: &'a NewTask,
+    /// What is known about its policy.
+    pub facts: &'a Facts,
+    /// The image, where the plan names none.
+    pub image: &'a str,
+    /// The identities of all secrets, by name.
+    pub secrets: &'a BTreeMap<String, String>,
+}
+
+/// The service, as the engine takes it.
+///
+/// # Errors
+/// What keeps it from being made, for a person.
+pub fn service(launch: Launch<'_>) -> Result<Value, String> {
+    let Launch { policy, task, facts, image, secrets } = launch;
+    let mut needs = Needs { facts, mounts: BTreeMap::new(), secrets: BTreeSet::new() };
+    let spec = needs.place(&task.spec)?;
+    let spec = serde_json::to_string(&spec).map_err(|error| error.to_string())?;
+    if spec.len() > LONGEST_SPEC {
+        return Err(format!(
+            "what the task is to do takes {} bytes, and at most {LONGEST_SPEC} can be given to it; make include, exclude or the number of volumes smaller, or divide the policy",
+            spec.len()
+        ));
+    }
+    let labels = names::task_labels(policy, &task.name);
+    let memory = (u64::from(task.spec.memory_mib) + CHILDREN_MIB) << 20;
+    let (name, value) = MEMORY_TO_GIVE_BACK;
+    let container = json!({
+        "Image": task.placement.image.as_deref().unwrap_or(image),
+        "Args": ["task"],
+        "Env": [format!("{SPEC_VARIABLE}={spec}"), format!("{name}={value}")],
+        "Labels": labels,
+        "User": "0",
+        "ReadOnly": true,
+        "Init": true,
+        "StopGracePeriod": GRACE,
+        "CapabilityDrop": ["ALL"],
+        // Files of all users are read, and nothing else is done as root.
+        "CapabilityAdd": ["CAP_DAC_READ_SEARCH"],
+        "Privileges": {"NoNewPrivileges": true},
+        "Healthcheck": {"Test": ["NONE"]},
+        "Mounts": needs.mounts(),
+        "Secrets": needs.secrets(secrets)?,
+    });
+    Ok(json!({
+        "Name": names::service(policy, &task.name),
+        "Labels": labels,
+        "Mode": {"Replicated": {"Replicas": 1}},
+        "TaskTemplate": {
+            "ContainerSpec": container,
+            "RestartPolicy": {"Condition": "none"},
+            "Resources": {"Limits": {"MemoryBytes": memory}},
+            "Placement": {"Constraints": constraints(task, facts)},
+            "Networks": networks(task, facts).iter().map(|name| json!({"Target": name})).collect::<Vec<_>>(),
+            // The report is read from it, whatever the node's engine does with the output of others.
+            "LogDriver": {"Name": "json-file", "Options": {"max-size": "16m", "max-file": "2"}},
+        },
+        "EndpointSpec": {"Mode": "dnsrr"},
+    }))
+}
+
+/// Where the task may run. A node is pinned by its identity: labels that are taken off it would end the task.
+fn constraints(task: &NewTask, facts: &Facts) -> Vec<String> {
+    if let Some(node) = task.node.as_ref().or(facts.files_on.as_ref()) {
+        return vec![format!("node.id=={node}")];
+    }
+    let selector = task.placement.node_selector.iter();
+    selector.map(|(key, value)| format!("{}=={value}", constraint_key(key))).collect()
+}
+
+/// What Swarm calls a key of a `nodeSelector`.
+fn constraint_key(key: &str) -> String {
+    match key {
+        "node.id" | "node.role" | "node.hostname" => key.to_owned(),
+        label => format!("node.labels.{}", label.strip_prefix("node.labels.").unwrap_or(label)),
+    }
+}
+
+/// The networks of the policy, else those of its service for a task that reaches the database. A task without one keeps
+/// nobody from removing a stack.
+fn networks<'a>(task: &'a NewTask, facts: &'a Facts) -> &'a [String] {
+    if !task.placement.networks.is_empty() {
+        return &task.placement.networks;
+    }
+    let sources = match &task.spec.work {
+        Work::Backup(backup) => backup.sources.as_slice(),
+        Work::Preflight { sources } => sources,
+        Work::Finish(_) => &[],
+    };
+    if sources.iter().any(|source| matches!(source, Source::Mongodb(_))) { &facts.networks } else { &[] }
+}
+
+/// What the task needs in its container.
+struct Needs<'a> {
+    facts: &'a Facts,
+    /// By the place in the container: the source, whether it is a volume, whether it may be written to.
+    mounts: BTreeMap<PathBuf, (String, bool, bool)>,
+    secrets: BTreeSet<String>,
+}
+
+impl Needs<'_> {
+    /// The specification with the places that the container has.
+    fn place(&mut self, spec: &TaskSpec) -> Result<TaskSpec, String> {
+        let mut spec = spec.clone();
+        let sources = match &mut spec.work {
+            Work::Backup(backup) => backup.sources.as_mut_slice(),
+            Work::Preflight { sources } => sources,
+            Work::Finish(_) => &mut [],
+        };
+        for source in sources {
+            match source {
+                Source::Mongodb(mongodb) => self.connection(&mut mongodb.connection)?,
+                Source::Volume(volume) => volume.place = self.volume(&volume.place)?,
+            }
+        }
+        match &mut spec.destination.config {
+            RcloneConfig::Secret(secret) => self.secret(secret)?,
+            RcloneConfig::Directory(path) => *path = self.host(path, true)?,
+        }
+        Ok(spec)
+    }
+
+    fn connection(&mut self, connection: &mut MongoConnection) -> Result<(), String> {
+        let MongoConnection { uri, username: _, password, tls_ca, tls_certificate } = connection;
+        if let MongoUri::From(secret) = uri {
+            self.secret(secret)?;
+        }
+        [password, tls_ca, tls_certificate].into_iter().flatten().try_for_each(|secret| self.secret(secret))
+    }
+
+    fn volume(&mut self, place: &VolumePlace) -> Result<VolumePlace, String> {
+        Ok(match place {
+            VolumePlace::HostPath(path) => {
+                VolumePlace::Mounted { at: self.host(path, false)?, name: path.display().to_string() }
+            }
+            VolumePlace::Named(name) => {
+                let at = Path::new("/volumes").join(name);
+                self.mounts.insert(at.clone(), (name.clone(), true, false));
+                VolumePlace::Mounted { at, name: name.clone() }
+            }
+            VolumePlace::Claim(_) | VolumePlace::Mounted { .. } => {
+                return Err("a volume of another orchestrator cannot be mounted here".to_owned());
+            }
+        })
+    }
+
+    fn secret(&mut self, secret: &mut SecretSource) -> Result<(), String> {
+        let path = match secret {
+            SecretSource::File(path) => self.host(path, false)?,
+            SecretSource::Key { name, .. } => {
+                self.secrets.insert(name.clone());
+                Path::new("/run/secrets").join(name)
+            }
+        };
+        *secret = SecretSource::File(path);
+        Ok(())
+    }
+
+    /// Where a path of the node is. What is allowed is mounted as a whole, so that a link below it, which the container
+    /// resolves, leads nowhere else.
+    fn host(&mut self, path: &Path, writable: bool) -> Result<PathBuf, String> {
+        let Some(root) = self.facts.root_of(path) else {
+            return Err(format!(
+                "nothing allows {} any more; start the controller with --allow-path {}",
+                path.display(),
+                path.display()
+            ));
+        };
+        let inside = |path: &Path| Path::new("/host").join(path.strip_prefix("/").unwrap_or(path));
+        let mount = self.mounts.entry(inside(root)).or_insert((root.display().to_string(), false, writable));
+        mount.2 |= writable;
+        Ok(inside(path))
+    }
+
+    fn mounts(&self) -> Vec<Value> {
+        let scratch = json!({"Type": "tmpfs", "Target": "/tmp", "TmpfsOptions": {"Mode": 0o1777}});
+        let mounts = self.mounts.iter().map(|(target, (source, is_volume, writable))| {
+            let mut mount = json!({"Source": source, "Target": target, "ReadOnly": !writable});
+            if *is_volume {
+                (mount["Type"], mount["VolumeOptions"]) = (json!("volume"), json!({"NoCopy": true}));
+            } else {
+                mount["Type"] = json!("bind");
+            }
+            mount
+        });
+        mounts.chain([scratch]).collect()
+    }
+
+    fn secrets(&self, ids: &BTreeMap<String, String>) -> Result<Vec<Value>, String> {
+        let reference = |name: &String| {
+            let Some(id) = ids.get(name) else {
+                return Err(format!(
+                    "there is no Docker secret {name}; make it: docker secret create {name} FILE"
+                ));
+            };
+            let file = json!({"Name": name, "UID": "0", "GID": "0", "Mode": 0o400});
+            Ok(json!({"SecretID": id, "SecretName": name, "File": file}))
+        };
+        self.secrets.iter().map(reference).collect()
+    }
+}
