@@ -14,8 +14,8 @@ use crate::{
     orchestrators::{
         checksum,
         swarm::{
-            engine::model::{Config, Node, STACK, Secret, Service, Task},
-            facts::{Facts, Grants},
+            engine::model::{Config, STACK, Service},
+            facts::{Cluster, Facts, Grants},
             names,
             place::Surroundings,
         },
@@ -24,21 +24,6 @@ use crate::{
 };
 use jiff::Timestamp;
 use std::{collections::BTreeMap, sync::Arc};
-
-/// One complete look at what people have made.
-#[derive(Debug, Clone, Default)]
-pub struct Cluster {
-    /// All services.
-    pub services: Vec<Service>,
-    /// The configs with a label of ours, our own among them.
-    pub configs: Vec<Config>,
-    /// All nodes.
-    pub nodes: Vec<Node>,
-    /// All secrets.
-    pub secrets: Vec<Secret>,
-    /// The tasks of the services that carry policies.
-    pub tasks: Vec<Task>,
-}
 
 /// What the controller is told about all policies.
 #[derive(Debug, Clone, Default)]

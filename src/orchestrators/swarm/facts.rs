@@ -1,10 +1,29 @@
 //! What is known about a policy beside its text: what its service has, and what the administrator allows.
 
-use crate::{api::document::Defaults, domain::names::SourceName};
+use crate::{
+    api::document::Defaults,
+    domain::names::SourceName,
+    orchestrators::swarm::engine::model::{Config, Node, Secret, Service, Task},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
+
+/// One complete look at what people have made.
+#[derive(Debug, Clone, Default)]
+pub struct Cluster {
+    /// All services.
+    pub services: Vec<Service>,
+    /// The configs with a label of ours, our own among them.
+    pub configs: Vec<Config>,
+    /// All nodes.
+    pub nodes: Vec<Node>,
+    /// All secrets.
+    pub secrets: Vec<Secret>,
+    /// The tasks of the services that carry policies.
+    pub tasks: Vec<Task>,
+}
 
 /// What is known about a policy's surroundings.
 #[derive(Debug, Clone, Default, PartialEq)]

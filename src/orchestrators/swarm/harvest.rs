@@ -7,9 +7,7 @@ use crate::{
     orchestrators::swarm::{
         engine::{Engine, model::Task as SwarmTask, stream::Output},
         look::Seen,
-        names,
-        port::LEFT_OVER,
-        state,
+        names, state,
     },
     plan::{
         observed::{Task, TaskState},
@@ -65,7 +63,7 @@ impl Harvest {
             let Some(name) = names::task_of(&task.spec.container.labels) else { continue };
             if seen.node(task).is_some() && tasks.iter().all(|known| known.name != name) {
                 let since = task.status.at.unwrap_or(now);
-                let uid = format!("{LEFT_OVER}{}", task.id);
+                let uid = format!("{}{}", names::LEFT_OVER, task.id);
                 tasks.push(Task { name, uid, state: TaskState::Running { since } });
             }
         }

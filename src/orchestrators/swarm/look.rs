@@ -3,11 +3,13 @@
 use crate::{
     domain::identity::PolicyId,
     orchestrators::swarm::{
-        discover::{Cluster, is_carrier},
+        discover::is_carrier,
         engine::{
-            Engine, Refusal,
+            Engine,
             model::{Config, Node, Service, Task},
+            refusal::Refusal,
         },
+        facts::Cluster,
         names,
     },
 };

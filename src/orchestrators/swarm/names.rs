@@ -23,6 +23,9 @@ pub const STEP: &str = "backstay.step";
 /// The attempt of a task.
 pub const ATTEMPT: &str = "backstay.attempt";
 
+/// What the identity of a task without a service begins with.
+pub const LEFT_OVER: &str = "task:";
+
 /// Longest name of a service.
 const LONGEST: usize = 63;
 

@@ -9,9 +9,8 @@ use crate::{
         policy::{MongoUri, Policy, VolumePlace},
     },
     orchestrators::swarm::{
-        discover::Cluster,
         engine::model::{Mount, Node, Service},
-        facts::{Facts, Grants},
+        facts::{Cluster, Facts, Grants},
     },
 };
 use std::{

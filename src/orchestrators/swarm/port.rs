@@ -12,9 +12,13 @@ use crate::{
     orchestrators::{
         checksum,
         swarm::{
-            discover::{Cluster, Found, Rules, discover},
-            engine::{Engine, Refusal, model::Labels},
-            facts::Facts,
+            discover::{Found, Rules, discover},
+            engine::{
+                Engine,
+                model::Labels,
+                refusal::{Refusal, absent_is_fine},
+            },
+            facts::{Cluster, Facts},
             harvest::Harvest,
             look::{Look, Seen},
             names::{self, kind},
@@ -180,7 +184,7 @@ impl Swarm {
 
     async fn stop(&self, uid: &str, ended: bool) -> Result<(), PortError> {
         // A task without a service stops by itself.
-        if uid.starts_with(LEFT_OVER) {
+        if uid.starts_with(names::LEFT_OVER) {
             return Ok(());
         }
         if !ended {
@@ -237,16 +241,6 @@ impl Swarm {
     async fn replace(&self, name: &str, revision: &str, labels: &Labels) -> Result<(), PortError> {
         let version = revision.parse().map_err(|_| PortError::Conflict(format!("{name}: {revision:?}")))?;
         Ok(self.engine.label_config(name, version, labels).await?)
-    }
-}
-
-/// What the identity of a task without a service begins with.
-pub(super) const LEFT_OVER: &str = "task:";
-
-pub(super) fn absent_is_fine(result: Result<(), Refusal>) -> Result<(), PortError> {
-    match result {
-        Err(refusal) if !refusal.is_absent() => Err(refusal.into()),
-        _ => Ok(()),
     }
 }
 

@@ -4,10 +4,9 @@ use crate::{
     controller::port::PortError,
     domain::identity::PolicyId,
     orchestrators::swarm::{
-        engine::{Engine, model::Config},
+        engine::{Engine, model::Config, refusal::absent_is_fine},
         names::{self, kind},
         objects,
-        port::absent_is_fine,
     },
     plan::action::Answer,
 };

@@ -6,8 +6,9 @@ use crate::{
     domain::identity::PolicyId,
     orchestrators::swarm::{
         engine::{
-            Engine, Refusal,
+            Engine,
             model::{Event, Node, Task},
+            refusal::Refusal,
         },
         names::{self, kind},
         state,

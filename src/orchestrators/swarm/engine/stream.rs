@@ -1,6 +1,10 @@
 //! What the engine sends bit by bit: events, and logs in frames.
 
-use super::{Engine, LOGS, Refusal, model::Event};
+use super::{
+    Engine, LOGS,
+    model::Event,
+    refusal::{Refusal, refused},
+};
 use futures_util::{Stream, StreamExt as _, stream};
 use reqwest::Method;
 use serde_json::json;
@@ -52,7 +56,7 @@ impl Engine {
         let status = answer.status();
         if !status.is_success() {
             let body = answer.bytes().await.unwrap_or_default();
-            return Err(super::refused(status, &body, false));
+            return Err(refused(status, &body, false));
         }
         let mut rest = Vec::new();
         let pieces = answer.bytes_stream().take_while(|piece| std::future::ready(piece.is_ok()));
