@@ -22,7 +22,7 @@ test: setup ## every test, those on real servers and remotes included
 
 e2e-swarm: setup ## all that must hold on a real Swarm, on Docker Engine 20.10 and 29 (root only)
 	@$(PYTHON) tools/setup.py engine29
-	BACKSTAY_REQUIRE_SWARM=1 $(CARGO) test --locked --test e2e -- --include-ignored swarm::
+	@$(PYTHON) tools/e2e_swarm.py $(CARGO) test --locked --test e2e -- --include-ignored swarm::
 
 crash: setup ## the crash matrix, all of it (hours): CRASH_POINTS=10 for fewer points a case, CRASH_CASE=kill-task for one case
 	$(CARGO) test --locked --test e2e -- --ignored --nocapture --exact crash::all_of_the_crash_matrix

@@ -16,6 +16,15 @@ pub enum Engine {
 }
 
 impl Engine {
+    /// The one that this run of the tests is about: `BACKSTAY_ENGINE=29` for the newest.
+    pub fn wanted() -> Self {
+        if std::env::var_os("BACKSTAY_ENGINE").is_some_and(|engine| engine == "29") {
+            Self::Newest
+        } else {
+            Self::Debian
+        }
+    }
+
     /// Why a node of this engine cannot run here, for a person.
     pub fn obstacle(self) -> Option<String> {
         if let Some(missing) = self.folders().into_iter().find(|folder| !folder.join("bin").exists()) {

@@ -36,7 +36,7 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { engine: Engine::Debian, managers: 1, workers: 2 }
+        Self { engine: Engine::wanted(), managers: 1, workers: 2 }
     }
 }
 

@@ -80,7 +80,7 @@ fn net_of(pid: u32) -> Option<PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()
 }
 
-fn wait(what: &str, done: impl Fn() -> bool) {
+pub fn wait(what: &str, done: impl Fn() -> bool) {
     for _ in 0..1200 {
         if done() {
             return;
@@ -178,15 +178,7 @@ impl Node {
     pub fn in_network_of<T: Send>(&self, container: &str, work: impl FnOnce() -> T + Send) -> T {
         let pid = self.docker(["inspect", "--format", "{{.State.Pid}}", container]);
         // That id is one of the node's own; its `/proc` knows it.
-        let network = std::fs::File::open(format!("/proc/{}/root/proc/{pid}/ns/net", self.init)).unwrap();
-        // A thread has a network of its own, and takes it to its grave.
-        thread::scope(|scope| {
-            let inside = move || {
-                move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-                work()
-            };
-            scope.spawn(inside).join().expect("what was done in a container's network worked")
-        })
+        in_network(Path::new(&format!("/proc/{}/root/proc/{pid}/ns/net", self.init)), work)
     }
 
     /// Loads a tarball of images.
@@ -280,6 +272,19 @@ impl Node {
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
     }
+}
+
+/// Does something in the network namespace that a path stands for.
+pub fn in_network<T: Send>(namespace: &Path, work: impl FnOnce() -> T + Send) -> T {
+    let network = std::fs::File::open(namespace).unwrap();
+    // A thread has a network of its own, and takes it to its grave.
+    thread::scope(|scope| {
+        let inside = move || {
+            move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            work()
+        };
+        scope.spawn(inside).join().expect("what was done in another network worked")
+    })
 }
 
 /// Opens the namespaces; the value's end is their end.

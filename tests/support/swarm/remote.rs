@@ -9,6 +9,7 @@ use super::{
 };
 use std::{
     fs,
+    net::TcpStream,
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -37,7 +38,11 @@ impl Served {
             &format!("{}:{port}", node::GATEWAY),
         ]);
         command.arg(&root).stdout(Stdio::null()).stderr(Stdio::null());
-        Self { root, port, _server: children::start(command) }
+        let server = children::start(command);
+        let network = format!("/proc/{}/ns/net", swarm.switch.pid());
+        let listens = || TcpStream::connect((node::GATEWAY, port)).is_ok();
+        node::in_network(Path::new(&network), || node::wait("the remote", listens));
+        Self { root, port, _server: server }
     }
 
     /// The rclone configuration of it, under the name of all remotes of tests.
