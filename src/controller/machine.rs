@@ -177,10 +177,12 @@ impl Machine {
     fn observed(&mut self, id: PolicyId, mut observed: Observed, now: Timestamp) -> Option<Call> {
         let is_known = self.queue.is_known();
         let entry = self.queue.entries.get_mut(&id)?;
-        if !is_known || self.stopping {
+        if !entry.known {
             let run = observed.active_run().map(|run| run.value.plan.destination.clone());
             let preflight = entry.destination().filter(|_| observed.has_preflight()).cloned();
             entry.found(run, preflight);
+        }
+        if !is_known || self.stopping {
             entry.rest(Some(now), now);
             return None;
         }
@@ -229,4 +231,28 @@ pub(super) fn broke_off() -> PortError {
     PortError::Unavailable(
         "Backstay itself broke off: a bug; the log has the details, please report them".to_owned(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::queue::tests::declared;
+
+    #[test]
+    fn a_look_that_succeeds_ends_the_guess_though_what_follows_fails() {
+        let now = Timestamp::UNIX_EPOCH;
+        let id: PolicyId = "a".parse().unwrap();
+        let forget = Action::DeleteRun { slot: "20261125T020000Z".parse().unwrap() };
+        let decide =
+            move |_: &_, _: &_, _: &_, _| Decision { actions: vec![forget.clone()], ..Decision::default() };
+        let mut machine = Machine::new(Settings::default(), Box::new(decide), now);
+        let occupies = |machine: &Machine| machine.queue.entries[&id].occupies.is_some();
+        machine.answer(Answer::Listed(Ok(vec![declared("a")])), now);
+        let refused = PortError::Unavailable("not now".to_owned());
+        machine.answer(Answer::Observed(id.clone(), Err(refused)), now);
+        assert!(occupies(&machine), "it may have a run");
+        let act = machine.answer(Answer::Observed(id.clone(), Ok(Box::default())), now).unwrap();
+        machine.answer(act.failed(PortError::Rejected("no".to_owned())), now);
+        assert!(!occupies(&machine), "it has none");
+    }
 }

@@ -51,8 +51,8 @@ pub(super) struct Entry {
     pub again: bool,
     /// The first look at it has ended: what it uses is known, or guessed.
     pub seen: bool,
-    /// The first look failed: it is taken to use what it may.
-    guessed: bool,
+    /// A look succeeded: what it uses is known. Until then it is taken to use what it may.
+    pub known: bool,
     /// Where its run goes to.
     pub occupies: Option<Location>,
     /// Where its preflight looks.
@@ -102,7 +102,7 @@ impl Entry {
             pass: None,
             again: false,
             seen: false,
-            guessed: false,
+            known: false,
             occupies: None,
             preflight: None,
             room: Room::Enough,
@@ -134,7 +134,7 @@ impl Entry {
     /// The first look found where its run and its preflight go to.
     pub(super) fn found(&mut self, occupies: Option<Location>, preflight: Option<Location>) {
         (self.occupies, self.preflight) = (occupies, preflight);
-        (self.seen, self.guessed) = (true, false);
+        (self.seen, self.known) = (true, true);
     }
 
     /// Looks again at `at`, or at once when a hint came during the pass.
@@ -149,10 +149,10 @@ impl Entry {
         self.failures = self.failures.saturating_add(1);
         let pause = SignedDuration::from_secs(1i64 << self.failures.min(9)).min(LONGEST_PAUSE);
         if !self.seen {
-            (self.occupies, self.guessed) = (self.destination().cloned(), true);
+            self.occupies = self.destination().cloned();
         }
-        if self.guessed && others_are_fine && self.failures > GUESSED_LOOKS {
-            (self.occupies, self.guessed) = (None, false);
+        if !self.known && others_are_fine && self.failures > GUESSED_LOOKS {
+            self.occupies = None;
         }
         self.seen = true;
         self.again = false;
@@ -166,7 +166,6 @@ impl Entry {
         };
         self.failures = 0;
         (self.occupies, self.preflight) = (occupies, preflight);
-        self.guessed = false;
         let found_work = found_work || wake_at.is_some_and(|at| at <= now);
         let at = if found_work { Some(self.soon(now)) } else { wake_at };
         self.rest(at, now);
@@ -318,7 +317,7 @@ fn take(load: &mut Load, want: Want, place: &Location) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::{
         api::document::Defaults,
@@ -329,7 +328,7 @@ mod tests {
     };
     use std::sync::Arc;
 
-    fn declared(name: &str) -> Declared {
+    pub(in crate::controller) fn declared(name: &str) -> Declared {
         let text = format!(
             "apiVersion: backstay.dev/v1alpha1\nkind: BackupPolicy\nmetadata: {{name: {name}}}\nspec:\n  \
              schedule: \"0 2 * * *\"\n  instance: production\n  volumes: [{{name: homes, hostPath: /mnt}}]\n  \
