@@ -11,14 +11,11 @@
 
 mod describe;
 mod fields;
+mod search;
 
 use crate::domain::{
     error::{AtField as _, Invalid},
     names::{InstanceName, PolicyName},
-};
-use croner::{
-    Cron,
-    parser::{CronParser, Seconds, Year},
 };
 use fields::{Field, Spread};
 use jiff::{
@@ -34,7 +31,7 @@ pub struct Schedule {
     zone: TimeZone,
     zone_name: String,
     fields: [Field; 5],
-    cron: Cron,
+    canonical: String,
 }
 
 /// A slot that a change of the clock touches.
@@ -70,11 +67,7 @@ impl Schedule {
         let fields = parse_fields(expression, &spread).at("schedule")?;
         let (zone, zone_name) = parse_zone(zone).at("timeZone")?;
         let canonical = fields.each_ref().map(Field::canonical).join(" ");
-        let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-        let cron = parser.parse(&canonical).map_err(|error| {
-            Invalid::new(format!("{expression:?} cannot be read: {error}")).at("schedule")
-        })?;
-        Ok(Self { expression: expression.to_owned(), zone, zone_name, fields, cron })
+        Ok(Self { expression: expression.to_owned(), zone, zone_name, fields, canonical })
     }
 
     /// The expression as written.
@@ -83,8 +76,8 @@ impl Schedule {
     }
 
     /// The expression with every `H` and name replaced by numbers.
-    pub fn canonical(&self) -> String {
-        self.fields.each_ref().map(Field::canonical).join(" ")
+    pub fn canonical(&self) -> &str {
+        &self.canonical
     }
 
     /// The zone.
@@ -106,7 +99,7 @@ impl Schedule {
     pub fn next_after(&self, time: Timestamp) -> Option<Timestamp> {
         let mut wall = self.wall(time);
         let first_pass = loop {
-            wall = self.cron.find_next_occurrence(&wall, false).ok()?;
+            wall = search::after(&self.fields, wall)?;
             let slot = self.first_showing(wall)?;
             if slot > time {
                 break slot;
@@ -119,17 +112,17 @@ impl Schedule {
     /// The newest slot at or before `time`.
     pub fn previous(&self, time: Timestamp) -> Option<Timestamp> {
         // In the second pass of a repeated hour the clock has shown later times than it shows now.
-        let ambiguous = self.zone.to_ambiguous_timestamp(self.wall(time)).is_ambiguous();
-        let shown = if ambiguous { SignedDuration::from_hours(3) } else { SignedDuration::ZERO };
-        let mut wall = self.wall(time).checked_add(shown).ok()?;
-        let mut inclusive = true;
+        let mut wall = self.wall(time);
+        if self.zone.to_ambiguous_timestamp(wall).is_ambiguous() {
+            wall = wall.checked_add(SignedDuration::from_hours(3)).ok()?;
+        }
         let mut slot = loop {
-            wall = self.cron.find_previous_occurrence(&wall, inclusive).ok()?;
-            inclusive = false;
+            wall = search::until(&self.fields, wall)?;
             let slot = self.first_showing(wall)?;
             if slot <= time {
                 break slot;
             }
+            wall = just_before(wall)?;
         };
         // Only second passes can lie in between.
         while let Some(later) = self.second_pass(slot).filter(|later| *later <= time) {
@@ -151,10 +144,10 @@ impl Schedule {
     }
 
     fn touched_by(&self, change: Timestamp) -> Option<ClockChange> {
-        let just_before = change.checked_sub(SignedDuration::from_secs(1)).ok()?;
-        let (before, after) = (self.zone.to_offset(just_before), self.zone.to_offset(change));
+        let before_it = change.checked_sub(SignedDuration::from_secs(1)).ok()?;
+        let (before, after) = (self.zone.to_offset(before_it), self.zone.to_offset(change));
         let (old, new) = (before.to_datetime(change), after.to_datetime(change));
-        let wall = self.cron.find_next_occurrence(&old.min(new), true).ok()?;
+        let wall = search::after(&self.fields, just_before(old.min(new))?)?;
         (wall < old.max(new)).then_some(ClockChange {
             at: change,
             wall,
@@ -196,19 +189,23 @@ impl Schedule {
 
     /// The first slot after `time` in the second pass that begins with `change`.
     fn repeated_after(&self, change: Timestamp, time: Timestamp) -> Option<Timestamp> {
-        let just_before = change.checked_sub(SignedDuration::from_secs(1)).ok()?;
-        let (before, after) = (self.zone.to_offset(just_before), self.zone.to_offset(change));
+        let before_it = change.checked_sub(SignedDuration::from_secs(1)).ok()?;
+        let (before, after) = (self.zone.to_offset(before_it), self.zone.to_offset(change));
         let (end, start) = (before.to_datetime(change), after.to_datetime(change));
-        let mut wall = self.cron.find_next_occurrence(&start, true).ok()?;
+        let mut wall = search::after(&self.fields, just_before(start)?)?;
         while wall < end {
             let slot = after.to_timestamp(wall).ok()?;
             if slot > time {
                 return Some(slot);
             }
-            wall = self.cron.find_next_occurrence(&wall, false).ok()?;
+            wall = search::after(&self.fields, wall)?;
         }
         None
     }
+}
+
+fn just_before(wall: DateTime) -> Option<DateTime> {
+    wall.checked_sub(SignedDuration::from_nanos(1)).ok()
 }
 
 fn parse_fields(expression: &str, spread: &Spread<'_>) -> Result<[Field; 5], Invalid> {

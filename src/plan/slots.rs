@@ -123,7 +123,7 @@ fn counted_by(
     horizon: Timestamp,
     now: Timestamp,
 ) -> ScheduleStatus {
-    let expression = policy.schedule.canonical();
+    let expression = policy.schedule.canonical().to_owned();
     let time_zone = policy.schedule.time_zone_name().to_owned();
     let since = match old {
         None => created_at.unwrap_or(now).min(now),

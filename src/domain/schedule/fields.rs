@@ -43,6 +43,25 @@ pub(super) struct Field {
 }
 
 impl Field {
+    /// Whether `n` is meant.
+    pub fn has(&self, n: i8) -> bool {
+        self.bits.checked_shr(n.unsigned_abs().into()).is_some_and(|bits| bits & 1 == 1)
+    }
+
+    /// The least value from `n` on, which is not negative.
+    pub fn first(&self, n: i8) -> Option<i8> {
+        let skipped = u32::from(n.unsigned_abs());
+        let bits = self.bits.checked_shr(skipped).filter(|bits| *bits != 0)?;
+        i8::try_from(skipped + bits.trailing_zeros()).ok()
+    }
+
+    /// The greatest value up to `n`.
+    pub fn last(&self, n: i8) -> Option<i8> {
+        let above = 63u32.checked_sub(u32::try_from(n).ok()?)?;
+        let bits = self.bits << above;
+        (bits != 0).then(|| n - i8::try_from(bits.leading_zeros()).unwrap_or(0))
+    }
+
     /// The values, ascending.
     pub fn values(&self) -> Vec<u8> {
         (0..64).filter(|n| self.bits >> n & 1 == 1).collect()

@@ -25,7 +25,7 @@ fn slots(expression: &str, zone: &str, after: &str, until: &str) -> Vec<String> 
 fn the_spread_never_changes() {
     let canonical = |instance: &str, policy: &str, expression: &str| {
         let (instance, policy) = (instance.parse().unwrap(), policy.parse().unwrap());
-        Schedule::parse(expression, "UTC", &instance, &policy).unwrap().canonical()
+        Schedule::parse(expression, "UTC", &instance, &policy).unwrap().canonical().to_owned()
     };
     // Golden: a schedule that is in use must not move.
     insta::assert_snapshot!(
@@ -215,6 +215,29 @@ proptest! {
         let just_before = next.checked_sub(SignedDuration::from_secs(1)).unwrap();
         prop_assert_eq!(schedule.next_after(just_before), Some(next));
         prop_assert_eq!(schedule.previous(just_before), Some(previous));
+    }
+
+    /// The search skips nothing that a look at every minute finds.
+    #[test]
+    fn a_look_at_every_minute_finds_the_same(
+        expression in prop::sample::select(vec!["*/7 3-5 1-10 */2 1-3", "0 0 13 * fri", "59 23 31 12 *", "30 2 * 2 0", "5 4 28-30 * *"]),
+        minute in 0i64..3_000_000,
+    ) {
+        let fields = schedule(expression, "UTC").fields;
+        let start = DateTime::constant(2026, 1, 1, 0, 0, 0, 0).checked_add(SignedDuration::from_mins(minute)).unwrap();
+        let [m, h, d, month, w] = &fields;
+        let fits = |time: DateTime| {
+            let (on_day, on_weekday) = (d.has(time.day()), w.has(time.weekday().to_sunday_zero_offset()));
+            let day = if d.any || w.any { on_day && on_weekday } else { on_day || on_weekday };
+            day && m.has(time.minute()) && h.has(time.hour()) && month.has(time.month())
+        };
+        let step = |n: i64| start.checked_add(SignedDuration::from_mins(n)).unwrap();
+        let (next, last) = (search::after(&fields, start).unwrap(), search::until(&fields, start).unwrap());
+        prop_assert!(fits(next) && fits(last));
+        for n in 0..3000 {
+            prop_assert!(!fits(step(n + 1)) || next <= step(n + 1));
+            prop_assert!(!fits(step(-n)) || last >= step(-n));
+        }
     }
 
     /// A nightly schedule has one slot on each local date, whatever the clock does.
