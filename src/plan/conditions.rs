@@ -28,6 +28,11 @@ impl Said {
     fn new(status: Truth, reason: &str, message: impl Into<String>, generation: i64) -> Self {
         Self { status, reason: reason.to_owned(), message: message.into(), generation }
     }
+
+    /// Neither yes nor no.
+    pub(super) fn says_nothing(&self) -> bool {
+        self.status == Truth::Unknown
+    }
 }
 
 /// Sets a condition. Its transition time moves only when its truth does.

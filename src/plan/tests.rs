@@ -732,6 +732,25 @@ fn a_preflight_that_told_nothing_is_tried_again_with_growing_pauses() {
 }
 
 #[test]
+fn a_look_that_finds_nothing_out_does_not_take_back_what_a_run_has_shown() {
+    for (verdict, expected) in [(Verdict::Temporary, Truth::True), (Verdict::Credentials, Truth::False)] {
+        let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
+        world.policy_mut().retention.keep_last = 3;
+        world.settle();
+        world.end_task(report(Verdict::Temporary));
+        world.settle();
+        world.go_to("2026-11-25T02:00:00Z");
+        world.end_task(report(Verdict::Committed));
+        world.settle();
+        let valid = |world: &World| world.status().condition(ConditionType::CredentialsValid).unwrap().status;
+        assert_eq!((valid(&world), world.observed.tasks.len()), (Truth::True, 1), "a look has begun");
+        world.end_task(report(verdict));
+        world.settle();
+        assert_eq!((valid(&world), world.observed.tasks.len()), (expected, 0));
+    }
+}
+
+#[test]
 fn held_and_restore_tested_snapshots_are_kept_from_pruning() {
     let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
     world.observed.holds = vec!["nightly-20260101T020000Z".parse().unwrap()];

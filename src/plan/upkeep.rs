@@ -105,8 +105,13 @@ impl<'a> Pass<'a> {
     }
 
     fn tell_check(&mut self, number: i64, said: Said, seen: Timestamp) {
-        let failed = self.last_check(number).map_or(0, |check| check.failed);
-        self.set(ConditionType::CredentialsValid, said);
+        let last = self.last_check(number);
+        let failed = last.map_or(0, |check| check.failed);
+        // A look that found nothing out does not take back what a run has shown meanwhile.
+        let is_shown = last.is_some() && self.status.is(ConditionType::CredentialsValid);
+        if !(is_shown && said.says_nothing()) {
+            self.set(ConditionType::CredentialsValid, said);
+        }
         let passed = self.status.is(ConditionType::CredentialsValid);
         let failed = if passed { 0 } else { failed.saturating_add(1) };
         let renewed = self.declared.secrets.renewed;
