@@ -373,6 +373,7 @@ impl World {
         }
         if says(ConditionType::Fresh)
             && !self.skewed
+            && !self.caller.late
             && (new.last_success.is_none()
                 || new.fresh_until_time.is_none_or(|until| ms(until) + MINUTE < ms(clock)))
         {
@@ -503,6 +504,8 @@ impl World {
                 continue;
             };
             let since = subject.status.as_ref().and_then(|s| s.value.schedule.as_ref()).map(|s| ms(s.since));
+            // What became of the slots before that only the wiped status knew.
+            let since = since.map(|since| since.max(subject.ledger.wiped.unwrap_or(0)));
             let Some(newest) = policy.schedule.previous(stamp(self.now - 15 * MINUTE)) else {
                 continue;
             };

@@ -329,6 +329,8 @@ impl Simulation {
         }
         if who == 1 && self.processes[1].machine.is_some() {
             self.kill(1);
+            // What two made of an hour is no measure for one.
+            self.busy.1 = 0;
             return self.plan_accident(Class::Twin, 3 * DAY, Event::Start(1));
         }
         if self.processes[who].machine.is_none() {
