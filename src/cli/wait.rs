@@ -139,7 +139,8 @@ mod tests {
                         last_transition_time: now,
                         observed_generation: said,
                     })
-                    .into(),
+                    .into_iter()
+                    .collect(),
                 ..Status::default()
             }),
         };

@@ -187,10 +187,10 @@ impl Machine {
             return None;
         }
         observed.refusal.clone_from(&entry.refusal);
-        let declared = entry.declared.clone();
         let load = self.queue.load(&id, self.settings.caps);
+        let declared = &self.queue.entries.get(&id)?.declared;
         // A fault of ours in one policy's decision must not stop the others.
-        let decided = catch_unwind(AssertUnwindSafe(|| (self.decide)(&declared, &observed, &load, now)));
+        let decided = catch_unwind(AssertUnwindSafe(|| (self.decide)(declared, &observed, &load, now)));
         let Ok(decision) = decided else {
             self.failed(&id, &broke_off(), now);
             return None;

@@ -9,6 +9,7 @@ pub mod restore;
 pub mod retention;
 pub mod run;
 pub mod schedule;
+pub mod shared;
 pub mod size;
 pub mod snapshot;
 pub mod status;

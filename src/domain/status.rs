@@ -6,6 +6,7 @@ use crate::domain::{
     location::Location,
     names::{InstanceName, Slot, SnapshotName},
     run::{Outcome, StepName},
+    shared::Shared,
     snapshot::{Consistency, SnapshotSummary, SourceSummary},
 };
 use jiff::Timestamp;
@@ -31,13 +32,13 @@ pub struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
     /// One for each [`ConditionType`], in its order.
-    pub conditions: Vec<Condition>,
+    pub conditions: Shared<Vec<Condition>>,
     /// The newest run that ended.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_run: Option<RunSummary>,
+    pub last_run: Option<Shared<RunSummary>>,
     /// The newest run that made a complete snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_success: Option<RunSummary>,
+    pub last_success: Option<Shared<RunSummary>>,
     /// The schedule that slots are counted by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleStatus>,
@@ -58,13 +59,13 @@ pub struct Status {
     pub waiting: Vec<Waiting>,
     /// The newest [`LISTED_SNAPSHOTS`], newest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub snapshots: Vec<SnapshotSummary>,
+    pub snapshots: Shared<Vec<SnapshotSummary>>,
     /// The newest [`LISTED_SLOTS`], newest first: one entry for each slot that has an outcome.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub history: Vec<SlotOutcome>,
+    pub history: Shared<Vec<SlotOutcome>>,
     /// The newest [`LISTED_MISSES`] stretches of missed slots, newest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub missed: Vec<MissedSlots>,
+    pub missed: Shared<Vec<MissedSlots>>,
     /// Where the snapshots are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<Place>,

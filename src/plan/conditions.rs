@@ -9,7 +9,6 @@ use crate::{
     },
     plan::{
         claim::held_fix,
-        freshness::young_until,
         observed::{Declared, Drill, Observed, Spec, Task, TaskState},
         slots::Slots,
     },
@@ -37,18 +36,23 @@ impl Said {
 
 /// Sets a condition. Its transition time moves only when its truth does.
 pub(super) fn set(status: &mut Status, kind: ConditionType, said: Said, now: Timestamp) {
-    let old = status.condition(kind).filter(|c| c.status == said.status);
-    let last_transition_time = old.map_or(now, |c| c.last_transition_time);
-    status.conditions.retain(|c| c.kind != kind);
-    status.conditions.push(Condition {
+    let old = status.condition(kind);
+    let since = old.filter(|c| c.status == said.status).map_or(now, |c| c.last_transition_time);
+    let new = Condition {
         kind,
         status: said.status,
         reason: said.reason,
         message: said.message,
-        last_transition_time,
+        last_transition_time: since,
         observed_generation: said.generation,
-    });
-    status.conditions.sort_by_key(|c| c.kind);
+    };
+    if old == Some(&new) {
+        return;
+    }
+    let conditions = status.conditions.edit();
+    conditions.retain(|c| c.kind != kind);
+    conditions.push(new);
+    conditions.sort_by_key(|c| c.kind);
 }
 
 /// Accepted, and runs will start.
@@ -82,12 +86,18 @@ pub(super) fn ready(
 }
 
 /// The newest complete snapshot is young enough.
-pub(super) fn fresh(policy: &Policy, status: &Status, generation: i64, now: Timestamp) -> Said {
+pub(super) fn fresh(
+    policy: &Policy,
+    status: &Status,
+    young_until: Option<Timestamp>,
+    generation: i64,
+    now: Timestamp,
+) -> Said {
     let Some(until) = status.fresh_until_time.filter(|_| !policy.suspend) else {
         return Said::new(Truth::Unknown, "Suspended", "no scheduled run starts", generation);
     };
     let last = last_success(status);
-    let is_young = young_until(policy, status).is_some_and(|until| now < until);
+    let is_young = young_until.is_some_and(|until| now < until);
     match (&status.last_success, now < until) {
         (Some(_), true) if is_young => Said::new(Truth::True, "InTime", last, generation),
         (Some(_), true) => Said::new(

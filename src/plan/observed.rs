@@ -112,9 +112,16 @@ impl Observed {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recorded<T> {
     /// The document.
-    pub value: T,
+    pub value: Arc<T>,
     /// Opaque to everyone but the orchestrator.
     pub revision: String,
+}
+
+impl<T> Recorded<T> {
+    /// `value` as it was read at `revision`.
+    pub fn new(value: T, revision: String) -> Self {
+        Self { value: Arc::new(value), revision }
+    }
 }
 
 /// A task that exists.

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 use jiff::Timestamp;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// One decision in the making.
 pub(super) struct Pass<'a> {
@@ -28,12 +28,14 @@ pub(super) struct Pass<'a> {
     pub now: Timestamp,
     pub decision: Decision,
     /// The runs as they will be after the actions.
-    pub runs: Vec<Run>,
+    pub runs: Vec<Arc<Run>>,
     /// Where the active run is: step and attempt.
     pub at: Option<(Slot, StepName, u32)>,
     /// What the status before tells, without what cannot have happened yet.
     pub told: Told,
     pub status: Status,
+    /// Until when the last success itself is young enough.
+    pub young_until: Option<Timestamp>,
     /// Slots and ends beyond it were recorded under a clock that was ahead.
     pub horizon: Timestamp,
     /// What keeps a due slot or a request from being claimed.
@@ -48,7 +50,7 @@ impl<'a> Pass<'a> {
         now: Timestamp,
     ) -> Self {
         let horizon = after(now, SKEW);
-        let mut status = observed.status.as_ref().map(|s| s.value.clone()).unwrap_or_default();
+        let mut status = observed.status.as_ref().map(|s| Status::clone(&s.value)).unwrap_or_default();
         summary::forget_future(&mut status, horizon, now);
         let told = Told::of(&status);
         if let Spec::Valid(policy) = &declared.spec {
@@ -65,6 +67,7 @@ impl<'a> Pass<'a> {
             at: None,
             told,
             status,
+            young_until: None,
             horizon,
             due_waits: None,
         }
@@ -78,7 +81,7 @@ impl<'a> Pass<'a> {
     }
 
     pub(super) fn active(&self) -> Option<&Run> {
-        self.runs.iter().find(|r| r.state.end.is_none())
+        self.runs.iter().map(Arc::as_ref).find(|r| r.state.end.is_none())
     }
 
     /// True for a run that cannot have begun yet.
@@ -116,7 +119,7 @@ impl<'a> Pass<'a> {
             self.at = Some((slot, step.name.clone(), 1));
         }
         self.act(Action::CreateRun(Box::new(run.clone())));
-        self.runs.push(run);
+        self.runs.push(Arc::new(run));
     }
 
     pub(super) fn set(&mut self, kind: ConditionType, said: Said) {

@@ -16,6 +16,7 @@ use crate::{
 };
 
 use jiff::Timestamp;
+use std::sync::Arc;
 
 impl Pass<'_> {
     /// The status, recorded only when it says something new.
@@ -33,7 +34,7 @@ impl Pass<'_> {
             conditions::message(self.declared, self.observed, &self.status, self.due_waits.as_ref());
         (self.status.message, self.status.fix) = (message, fix);
         let old = self.observed.status.as_ref();
-        if old.is_none_or(|old| old.value != self.status) {
+        if old.is_none_or(|old| *old.value != self.status) {
             let revision = old.map(|old| old.revision.clone());
             self.act(Action::RecordStatus { revision, status: Box::new(self.status.clone()) });
         }
@@ -65,7 +66,8 @@ impl Pass<'_> {
         self.status.schedule = Some(slots.schedule.clone());
         self.status.next_run_time = slots.next.filter(|_| !policy.suspend);
         self.status.fresh_until_time = fresh_until(policy, &slots.schedule, &self.status);
-        let alarms = [self.status.fresh_until_time, young_until(policy, &self.status)];
+        self.young_until = young_until(policy, &self.status);
+        let alarms = [self.status.fresh_until_time, self.young_until];
         alarms.into_iter().flatten().filter(|at| self.now < *at).for_each(|at| self.decision.wake(at));
     }
 
@@ -75,7 +77,7 @@ impl Pass<'_> {
         let ready = conditions::ready(spec, self.observed, slots, held.as_ref(), generation);
         self.set(ConditionType::Ready, ready);
         if let Some(policy) = self.policy() {
-            let fresh = conditions::fresh(policy, &self.status, generation, self.now);
+            let fresh = conditions::fresh(policy, &self.status, self.young_until, generation, self.now);
             self.set(ConditionType::Fresh, fresh);
         } else if let Some(until) = self.status.fresh_until_time {
             self.freshness_promised(until);
@@ -99,9 +101,9 @@ impl Pass<'_> {
     /// A run that ended in this pass says more than a preflight.
     fn credentials(&mut self) {
         let is_news =
-            |run: &&Run| run.state.end.is_some() && !self.is_future(run) && !self.told.settles(run.slot);
+            |run: &&Arc<Run>| run.state.end.is_some() && !self.is_future(run) && !self.told.settles(run.slot);
         let news = self.runs.iter().filter(is_news).max_by_key(|r| r.slot);
-        if let Some(said) = news.and_then(conditions::credentials_from_run) {
+        if let Some(said) = news.and_then(|run| conditions::credentials_from_run(run)) {
             self.set(ConditionType::CredentialsValid, said);
             let number = self.declared.check_number();
             if let Some(check) = self.status.credentials_check.as_mut().filter(|c| c.number == number) {

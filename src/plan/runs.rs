@@ -15,17 +15,18 @@ use crate::{
     },
 };
 use jiff::Timestamp;
+use std::sync::Arc;
 
 impl<'a> Pass<'a> {
     /// What one run needs next.
     pub(super) fn advance(&mut self, recorded: &'a Recorded<Run>) {
-        let mut run = recorded.value.clone();
+        let mut run = Arc::clone(&recorded.value);
         self.apply_cancel(&mut run);
         let slot = run.slot;
         let tasks: Vec<&'a Task> = self.observed.tasks.iter().filter(|t| t.name.slot == Some(slot)).collect();
         match phase(&run, &tasks, self.now) {
             Phase::Over => self.delete(&tasks, "the run is over"),
-            Phase::Harvest(attempts) => run.state.attempts.extend(attempts),
+            Phase::Harvest(attempts) => Arc::make_mut(&mut run).state.attempts.extend(attempts),
             Phase::Cancelling => {
                 self.wait(WaitingReason::TaskStopping, format!("the tasks of run {slot} are being stopped"));
                 self.delete(&tasks, "a person cancelled the run");
@@ -35,7 +36,7 @@ impl<'a> Pass<'a> {
                 self.at = Some((slot, task.name.step.clone(), number(&task.name)));
                 self.waits_for(task, until);
             }
-            Phase::GivenUp(task, attempt) => self.give_up(&mut run, task, *attempt),
+            Phase::GivenUp(task, attempt) => self.give_up(Arc::make_mut(&mut run), task, *attempt),
             Phase::Attempt(step, number) => {
                 self.at = Some((slot, step.name.clone(), number));
                 let task = run_task(&run, &step, number, self.observed, self.now);
@@ -50,7 +51,7 @@ impl<'a> Pass<'a> {
                 self.decision.wake(until);
             }
             Phase::End(end) => {
-                run.state.end = Some(end);
+                Arc::make_mut(&mut run).state.end = Some(end);
                 self.delete(&tasks, "the run is over");
             }
         }
@@ -59,13 +60,13 @@ impl<'a> Pass<'a> {
     }
 
     /// A person's wish to cancel is part of the run's record before anything is done about it.
-    fn apply_cancel(&mut self, run: &mut Run) {
+    fn apply_cancel(&mut self, run: &mut Arc<Run>) {
         let wanted = self.observed.requests.iter().find(|r| match &r.wish {
             Wish::Cancel { slot } => slot.is_none_or(|s| s == run.slot),
             Wish::Run { .. } => false,
         });
         if let Some(request) = wanted.filter(|_| run.state.end.is_none() && run.state.cancel.is_none()) {
-            run.state.cancel = Some(Cancel { requested_at: request.requested_at });
+            Arc::make_mut(run).state.cancel = Some(Cancel { requested_at: request.requested_at });
         }
     }
 

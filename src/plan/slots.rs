@@ -6,6 +6,7 @@ use crate::{
         policy::Policy,
         run::{Outcome, Run},
         schedule::Schedule,
+        shared::Shared,
         status::{
             ConditionType, LISTED_SLOTS, MissedSlots, ScheduleStatus, SlotOutcome, Status, Truth, Waiting,
         },
@@ -13,7 +14,7 @@ use crate::{
     plan::phase::after,
 };
 use jiff::Timestamp;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// A slot on record that lies further in the future than this was written under a wrong clock.
 pub(super) const SKEW: Duration = Duration::from_secs(3600);
@@ -42,22 +43,22 @@ pub(super) struct Slots {
 /// What a status tells of slots.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Told {
-    /// Slots that have an outcome, newest first.
-    pub slots: Vec<Slot>,
+    /// Their outcomes, newest first.
+    history: Shared<Vec<SlotOutcome>>,
     /// Slots are counted.
     pub counted: bool,
 }
 
 impl Told {
     pub(super) fn of(status: &Status) -> Self {
-        let slots = status.history.iter().map(|h| h.slot).collect();
-        Self { slots, counted: status.schedule.is_some() }
+        Self { history: status.history.clone(), counted: status.schedule.is_some() }
     }
 
     /// True when it tells of the slot, or is full of newer ones.
     pub(super) fn settles(&self, slot: Slot) -> bool {
-        let is_full = self.slots.len() >= LISTED_SLOTS;
-        self.slots.contains(&slot) || (is_full && self.slots.last().is_some_and(|oldest| slot < *oldest))
+        let is_full = self.history.len() >= LISTED_SLOTS;
+        self.history.iter().any(|told| told.slot == slot)
+            || (is_full && self.history.last().is_some_and(|oldest| slot < oldest.slot))
     }
 }
 
@@ -79,7 +80,7 @@ pub(super) fn slots(
     created_at: Option<Timestamp>,
     told: &Told,
     old: &Status,
-    runs: &[Run],
+    runs: &[Arc<Run>],
     blocked: Option<&Waiting>,
     now: Timestamp,
 ) -> Slots {
@@ -140,15 +141,15 @@ fn counted_by(
 /// The newest slot of a status without a mark, or of the records where there is no status. A run that ended says nothing
 /// of the slots before it: the status that told of them may never have been recorded.
 fn newest_told(told: &Told, old: &Status) -> Option<Timestamp> {
-    let told = if told.counted { told.slots.clone() } else { Told::of(old).slots };
-    told.into_iter().filter(|slot| !slot.is_manual()).max().map(Slot::time)
+    let history = if told.counted { &told.history } else { &old.history };
+    history.iter().map(|told| told.slot).filter(|slot| !slot.is_manual()).max().map(Slot::time)
 }
 
 /// What is known about why slots passed.
 struct Reasons<'a> {
     policy: &'a Policy,
     old: &'a Status,
-    runs: &'a [Run],
+    runs: &'a [Arc<Run>],
     blocked: Option<&'a Waiting>,
     late: Option<Slot>,
 }

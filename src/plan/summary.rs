@@ -5,6 +5,7 @@ use crate::{
         names::Slot,
         policy::Policy,
         run::{Attempt, Outcome, Run, RunEnd},
+        shared::Shared,
         snapshot::SnapshotSummary,
         status::{
             LISTED_MISSES, LISTED_SLOTS, LISTED_SNAPSHOTS, MissedSlots, Place, RunSummary, SlotOutcome,
@@ -27,16 +28,21 @@ const FORMER_LOCATIONS: usize = 5;
 /// Leaves out what was written while the clock was ahead: what lies beyond `horizon` cannot have happened yet. When that
 /// was all the history, slots count from `now` on: what became of those before is known no more.
 pub(super) fn forget_future(status: &mut Status, horizon: Timestamp, now: Timestamp) {
-    let told = status.history.len();
-    status.history.retain(|told| told.slot.time() <= horizon);
-    if told > 0 && status.history.is_empty() {
-        status.schedule.iter_mut().for_each(|schedule| schedule.since = now);
+    if status.history.iter().any(|told| told.slot.time() > horizon) {
+        status.history.edit().retain(|told| told.slot.time() <= horizon);
+        if status.history.is_empty() {
+            status.schedule.iter_mut().for_each(|schedule| schedule.since = now);
+        }
     }
-    for told in &mut status.history {
-        let end = |seconds| after(told.slot.time(), Duration::from_secs(seconds));
-        told.seconds = told.seconds.filter(|seconds| end(*seconds) <= horizon);
+    let ends_later = |told: &SlotOutcome| {
+        told.seconds.is_some_and(|seconds| after(told.slot.time(), Duration::from_secs(seconds)) > horizon)
+    };
+    if status.history.iter().any(ends_later) {
+        status.history.edit().iter_mut().filter(|told| ends_later(told)).for_each(|told| told.seconds = None);
     }
-    status.missed.retain(|stretch| stretch.last.time() <= horizon);
+    if status.missed.iter().any(|stretch| stretch.last.time() > horizon) {
+        status.missed.edit().retain(|stretch| stretch.last.time() <= horizon);
+    }
     if let Some(check) = status.credentials_check.as_mut().filter(|check| check.at > horizon) {
         check.at = now;
     }
@@ -48,17 +54,23 @@ pub(super) fn forget_future(status: &mut Status, horizon: Timestamp, now: Timest
 /// Adds a run that has ended, unless its slot lies beyond `horizon`. Adding it again changes nothing.
 pub(super) fn add_run(status: &mut Status, run: &Run, horizon: Timestamp) {
     let Some(end) = run.state.end.as_ref().filter(|_| run.slot.time() <= horizon) else { return };
-    let summary = summary(run, end);
     // An end beyond the horizon was told by a wrong clock; the slot is the next best.
-    let ended = |run: &RunSummary| {
-        if run.completion_time > horizon { run.slot.time() } else { run.completion_time }
+    let ended = |slot: Slot, at: Timestamp| if at > horizon { slot.time() } else { at };
+    let is_news = |old: &Option<Shared<RunSummary>>| {
+        old.as_ref().is_none_or(|old| {
+            let is_same = old.slot == run.slot && old.completion_time == end.at;
+            !is_same && ended(old.slot, old.completion_time) <= ended(run.slot, end.at)
+        })
     };
-    let newer = |old: &Option<RunSummary>| old.as_ref().is_none_or(|old| ended(old) <= ended(&summary));
-    if end.outcome == Outcome::Succeeded && newer(&status.last_success) {
-        status.last_success = Some(summary.clone());
-    }
-    if newer(&status.last_run) {
-        status.last_run = Some(summary);
+    let is_success = end.outcome == Outcome::Succeeded && is_news(&status.last_success);
+    if is_success || is_news(&status.last_run) {
+        let summary = Shared::from(summary(run, end));
+        if is_success {
+            status.last_success = Some(summary.clone());
+        }
+        if is_news(&status.last_run) {
+            status.last_run = Some(summary);
+        }
     }
     if Told::of(status).settles(run.slot) {
         return;
@@ -107,14 +119,15 @@ fn add_snapshots(status: &mut Status, run: &Run) {
     if *status.location.get_or_insert_with(|| place.clone()) != place {
         return;
     }
+    let snapshots = status.snapshots.edit();
     if let Some(snapshot) = run.state.snapshot() {
-        status.snapshots.retain(|s| s.name != snapshot.name);
-        status.snapshots.push(snapshot.clone());
+        snapshots.retain(|s| s.name != snapshot.name);
+        snapshots.push(snapshot.clone());
     }
     let pruned = |a: &Attempt, s: &SnapshotSummary| a.pruned.contains(&s.name);
-    status.snapshots.retain(|s| !run.state.attempts.iter().any(|a| pruned(a, s)));
-    status.snapshots.sort_by_key(|s| std::cmp::Reverse(s.name.slot()));
-    status.snapshots.truncate(LISTED_SNAPSHOTS);
+    snapshots.retain(|s| !run.state.attempts.iter().any(|a| pruned(a, s)));
+    snapshots.sort_by_key(|s| std::cmp::Reverse(s.name.slot()));
+    snapshots.truncate(LISTED_SNAPSHOTS);
 }
 
 /// Adds slots whose chance is over.
@@ -122,7 +135,7 @@ pub(super) fn add_passed(status: &mut Status, passed: &[Passed]) {
     for stretch in passed {
         stretch.outcomes().for_each(|slot| add_slot(status, slot));
         if stretch.outcome == Outcome::Missed {
-            add_missed(&mut status.missed, &stretch.slots);
+            add_missed(status.missed.edit(), &stretch.slots);
         }
     }
 }
@@ -131,9 +144,10 @@ fn add_slot(status: &mut Status, slot: SlotOutcome) {
     if status.history.iter().any(|h| h.slot == slot.slot) {
         return;
     }
-    status.history.push(slot);
-    status.history.sort_by_key(|h| std::cmp::Reverse(h.slot));
-    status.history.truncate(LISTED_SLOTS);
+    let history = status.history.edit();
+    history.push(slot);
+    history.sort_by_key(|h| std::cmp::Reverse(h.slot));
+    history.truncate(LISTED_SLOTS);
 }
 
 /// A stretch that goes on where the newest one of the same reason ended makes it longer.
@@ -157,13 +171,13 @@ fn is_close(last: Slot, next: &MissedSlots) -> bool {
 /// Notes where the snapshots are. What was made elsewhere stays there and leaves the list.
 pub(super) fn set_place(status: &mut Status, policy: &Policy) {
     let place = Place::new(&policy.destination, &policy.instance);
-    match status.location.replace(place.clone()) {
-        Some(old) if old != place => {
-            status.former_locations.retain(|p| *p != place && *p != old);
-            status.former_locations.insert(0, old);
-            status.former_locations.truncate(FORMER_LOCATIONS);
-            status.snapshots.clear();
-        }
-        _ => {}
+    if status.location.as_ref() == Some(&place) {
+        return;
+    }
+    if let Some(old) = status.location.replace(place.clone()) {
+        status.former_locations.retain(|p| *p != place && *p != old);
+        status.former_locations.insert(0, old);
+        status.former_locations.truncate(FORMER_LOCATIONS);
+        status.snapshots = Shared::default();
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 use jiff::Timestamp;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// Records of ended runs that are kept: the newest, and beside them the newest that was not fine, the newest success (what
 /// the next run is compared with) and the newest of a scheduled slot (so that it is not due again).
@@ -122,7 +122,8 @@ impl<'a> Pass<'a> {
     /// Records that the status has taken over and whose tasks are gone. Those of a clock that was ahead go first, once
     /// there are enough others.
     pub(super) fn forget_old(&mut self) {
-        let mut ended: Vec<&Run> = self.runs.iter().filter(|r| r.state.end.is_some()).collect();
+        let mut ended: Vec<&Run> =
+            self.runs.iter().map(Arc::as_ref).filter(|r| r.state.end.is_some()).collect();
         ended.sort_by_key(|r| (self.is_future(r), std::cmp::Reverse(r.slot)));
         let newest = |wanted: &dyn Fn(&Run) -> bool| {
             ended.iter().find(|r| !self.is_future(r) && wanted(r)).map(|r| r.slot)

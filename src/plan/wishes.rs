@@ -10,7 +10,7 @@ use crate::{
         phase::after,
     },
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 impl Pass<'_> {
     /// Does or refuses one wish, or leaves it waiting.
@@ -32,7 +32,7 @@ impl Pass<'_> {
             slot.is_none_or(|s| s == run.slot)
                 && cancel.is_some_and(|c| was_active(run) || c.requested_at == request.requested_at)
         };
-        match self.runs.iter().find(is_meant) {
+        match self.runs.iter().map(Arc::as_ref).find(is_meant) {
             Some(run) => Answer::Accepted(run.slot),
             None => Answer::Refused(format!("no run of {} is active", self.declared.id)),
         }

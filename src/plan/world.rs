@@ -187,7 +187,7 @@ impl World {
         match action {
             Action::CreateRun(run) => {
                 assert!(self.run(run.slot).is_none(), "claimed twice: {}", run.slot);
-                self.observed.runs.push(Recorded { value: (**run).clone(), revision });
+                self.observed.runs.push(Recorded::new((**run).clone(), revision));
             }
             Action::CreateTask(task) => {
                 if self.observed.tasks.iter().all(|t| t.name != task.name) {
@@ -199,7 +199,7 @@ impl World {
             Action::RecordRun { slot, revision: seen, state } => {
                 let run = self.observed.runs.iter_mut().find(|r| r.value.slot == *slot).unwrap();
                 assert_eq!(run.revision, *seen);
-                run.value.state = (**state).clone();
+                Arc::make_mut(&mut run.value).state = (**state).clone();
                 run.revision = revision;
             }
             Action::AnswerRequest { id, answer } => {
@@ -210,13 +210,13 @@ impl World {
             Action::DeleteRun { slot } => self.observed.runs.retain(|r| r.value.slot != *slot),
             Action::RecordStatus { revision: seen, status } => {
                 assert_eq!(self.observed.status.as_ref().map(|s| &s.revision), seen.as_ref());
-                self.observed.status = Some(Recorded { value: (**status).clone(), revision });
+                self.observed.status = Some(Recorded::new((**status).clone(), revision));
             }
         }
     }
 
     pub(super) fn run(&self, slot: crate::domain::names::Slot) -> Option<&Run> {
-        self.observed.runs.iter().map(|r| &r.value).find(|r| r.slot == slot)
+        self.observed.runs.iter().map(|r| &*r.value).find(|r| r.slot == slot)
     }
 
     pub(super) fn set_task(&mut self, state: TaskState) {

@@ -12,10 +12,10 @@ use backstay::{
         verdict::Verdict,
     },
     plan::{
-        action::{Action, Answer as Reply, Decision, NewTask},
+        action::{Action, Answer as Reply, Decision},
         decide::decide,
         observed::{Caps, Declared, Load, Observed, Spec, TaskState, Wish},
-        task_spec::{TASK_SPEC_VERSION, TaskReport, TaskSpec, Work},
+        task_spec::{TASK_SPEC_VERSION, TaskReport, Work},
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -161,13 +161,18 @@ fn blind(
                 }
             }
         }
-        Bug::RetriesWithoutEnd => observed.runs.iter_mut().for_each(|r| r.value.plan.limits.retries = 250),
+        Bug::RetriesWithoutEnd => {
+            observed.runs.iter_mut().for_each(|r| Arc::make_mut(&mut r.value).plan.limits.retries = 250)
+        }
         Bug::RetryAfterSuccess => {
             let active = observed.runs.iter_mut().filter(|r| r.value.state.end.is_none());
-            active.for_each(|r| r.value.state.attempts.retain(|a| a.verdict != Verdict::Committed));
+            active.for_each(|r| {
+                Arc::make_mut(&mut r.value).state.attempts.retain(|a| a.verdict != Verdict::Committed)
+            });
         }
         Bug::BackoffIgnored => {
-            let attempts = observed.runs.iter_mut().flat_map(|r| &mut r.value.state.attempts);
+            let attempts =
+                observed.runs.iter_mut().flat_map(|r| &mut Arc::make_mut(&mut r.value).state.attempts);
             attempts.for_each(|a| a.ended_at -= SignedDuration::from_hours(1));
         }
         Bug::SuspendIgnored => {
@@ -178,7 +183,7 @@ fn blind(
         Bug::CancelledRunRestarted => {
             observed.requests.retain(|r| !matches!(r.wish, Wish::Cancel { .. }));
             for run in observed.runs.iter_mut().filter(|r| r.value.state.end.is_none()) {
-                run.value.state.cancel = None;
+                Arc::make_mut(&mut run.value).state.cancel = None;
             }
         }
         Bug::LostReportIsSuccess => {
@@ -233,17 +238,18 @@ fn spoil(bug: Bug, observed: &Observed, decision: &mut Decision, now: Timestamp)
             }
         }
         Bug::MissedSlotDropped => statuses(actions).for_each(|status| {
-            status.missed.clear();
+            status.missed = Vec::new().into();
             // The newest stays: the mark up to which slots are settled.
             let newest = status.history.first().map(|h| h.slot);
-            status.history.retain(|h| h.outcome != Outcome::Missed || Some(h.slot) == newest);
+            status.history.edit().retain(|h| h.outcome != Outcome::Missed || Some(h.slot) == newest);
         }),
         Bug::WakeForgotten => decision.wake_at = None,
         Bug::RequeueLeak => decision.wake_at = Some(now),
         Bug::StatusEveryPass => repeat_status(observed, actions),
         Bug::StatusFlaps => flap(observed, actions, now),
         Bug::StatusLies => statuses(actions).for_each(|status| {
-            let said = status.conditions.iter_mut().find(|c| c.kind == ConditionType::LastRunSucceeded);
+            let said =
+                status.conditions.edit().iter_mut().find(|c| c.kind == ConditionType::LastRunSucceeded);
             said.into_iter().for_each(|c| c.status = Truth::True);
         }),
         Bug::DeleteBeforeHarvest => {
@@ -311,7 +317,7 @@ fn statuses(actions: &mut [Action]) -> impl Iterator<Item = &mut backstay::domai
 fn repeat_status(observed: &Observed, actions: &mut Vec<Action>) {
     let Some(old) = &observed.status else { return };
     if !actions.iter().any(|a| matches!(a, Action::RecordStatus { .. })) {
-        let (revision, status) = (Some(old.revision.clone()), Box::new(old.value.clone()));
+        let (revision, status) = (Some(old.revision.clone()), Box::new((*old.value).clone()));
         actions.push(Action::RecordStatus { revision, status });
     }
 }
@@ -320,7 +326,8 @@ fn repeat_status(observed: &Observed, actions: &mut Vec<Action>) {
 fn flap(observed: &Observed, actions: &mut Vec<Action>, now: Timestamp) {
     repeat_status(observed, actions);
     for status in statuses(actions) {
-        if let Some(condition) = status.conditions.iter_mut().find(|c| c.kind == ConditionType::RestoreTested)
+        if let Some(condition) =
+            status.conditions.edit().iter_mut().find(|c| c.kind == ConditionType::RestoreTested)
         {
             condition.status = if condition.status == Truth::Unknown { Truth::False } else { Truth::Unknown };
             condition.last_transition_time = now;
@@ -346,11 +353,17 @@ pub fn answered(bug: Option<Bug>, call: &Call, answer: Answer) -> (Answer, Optio
     }
 }
 
-/// Whether what a task is to do is without the snapshots that people hold.
-pub fn forgets_holds(bug: Option<Bug>, task: &mut NewTask) {
-    if bug == Some(Bug::HoldIgnored)
-        && let TaskSpec { work: Work::Finish(finish), .. } = &mut task.spec
-    {
+/// The same call without the snapshots that people hold, if that is the bug.
+pub fn forgetting_holds(bug: Option<Bug>, call: &Call) -> Option<Call> {
+    let Call::Act(id, action) = call else { return None };
+    let Action::CreateTask(task) = &**action else { return None };
+    let Work::Finish(_) = &task.spec.work else { return None };
+    if bug != Some(Bug::HoldIgnored) {
+        return None;
+    }
+    let mut task = task.clone();
+    if let Work::Finish(finish) = &mut task.spec.work {
         finish.keep.clear();
     }
+    Some(Call::Act(id.clone(), Box::new(Action::CreateTask(task))))
 }

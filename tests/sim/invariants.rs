@@ -298,7 +298,7 @@ impl World {
 
     pub(crate) fn check_status(&mut self, number: usize, new: &Status) {
         let subject = &self.subjects[number];
-        let old = subject.status.as_ref().map(|s| &s.value);
+        let old = subject.status.as_ref().map(|s| &*s.value);
         if old == Some(new) {
             self.violated(number, format_args!("writes a status that says nothing new"));
             return;
@@ -319,7 +319,7 @@ impl World {
     fn check_history(&mut self, number: usize, new: &Status, wrong: &mut Vec<String>) {
         let skewed = self.skewed;
         let subject = &mut self.subjects[number];
-        let (ledger, old) = (&mut subject.ledger, subject.status.as_ref().map(|s| &s.value));
+        let (ledger, old) = (&mut subject.ledger, subject.status.as_ref().map(|s| &*s.value));
         let mut news = 0;
         for entry in &new.history {
             let (slot, outcome) = (entry.slot, entry.outcome);
@@ -364,7 +364,7 @@ impl World {
         let lenient = self.faults.is_of(Class::Twin) || self.skewed;
         let (causes, now, clock) = (self.effort.causes, self.now, self.caller.clock);
         let subject = &mut self.subjects[number];
-        let old = subject.status.as_ref().map(|s| &s.value);
+        let old = subject.status.as_ref().map(|s| &*s.value);
         let says = |kind| new.condition(kind).is_some_and(|c| c.status == Truth::True);
         if says(ConditionType::LastRunSucceeded)
             && new.last_run.as_ref().is_none_or(|r| r.outcome != Outcome::Succeeded)
@@ -384,7 +384,8 @@ impl World {
                 wrong.push(format!("{} is called active and was never claimed", active.slot));
             }
         }
-        if let Some(place) = &new.location {
+        let is_old = |old: &Status| old.location == new.location && old.snapshots == new.snapshots;
+        if let Some(place) = new.location.as_ref().filter(|_| !old.is_some_and(is_old)) {
             let is_there = |slot| self.remote.committed(&place.destination, slot).is_some();
             if let Some(ghost) = new.snapshots.iter().find(|s| !is_there(s.name.slot())) {
                 wrong.push(format!("lists {}, which was never made at {place}", ghost.name));
@@ -411,7 +412,7 @@ impl World {
             subject.ledger.wiped = Some(now);
             subject.ledger.audited = None;
         }
-        let (Some(schedule), Some(policy)) = (&new.schedule, subject.policy().cloned()) else {
+        let (Some(schedule), Some(policy)) = (&new.schedule, subject.valid()) else {
             return Ok(());
         };
         if schedule.expression != policy.schedule.canonical()

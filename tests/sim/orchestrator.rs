@@ -63,8 +63,8 @@ pub struct Subject {
     pub generation: i64,
     /// The first specification since it was made.
     pub born: i64,
-    pub status: Option<Arc<Recorded<Status>>>,
-    pub runs: Vec<Arc<Recorded<Run>>>,
+    pub status: Option<Recorded<Status>>,
+    pub runs: Vec<Recorded<Run>>,
     pub tasks: Vec<SimTask>,
     pub requests: Vec<Request>,
     pub restores: Vec<Restore>,
@@ -80,8 +80,8 @@ pub struct Subject {
 /// What was there before a change.
 struct View {
     until: Ms,
-    status: Option<Arc<Recorded<Status>>>,
-    runs: Vec<Arc<Recorded<Run>>>,
+    status: Option<Recorded<Status>>,
+    runs: Vec<Recorded<Run>>,
     tasks: Vec<Task>,
     requests: Vec<Request>,
 }
@@ -114,12 +114,20 @@ impl Subject {
         }
     }
 
+    /// The same, to keep.
+    pub fn valid(&self) -> Option<Arc<Policy>> {
+        match &self.declared.as_ref()?.spec {
+            Spec::Valid(policy) => Some(Arc::clone(policy)),
+            Spec::Wrong(_) | Spec::Gone => None,
+        }
+    }
+
     pub fn active_run(&self) -> Option<&Run> {
-        self.runs.iter().map(|r| &r.value).find(|r| r.state.end.is_none())
+        self.runs.iter().map(|r| &*r.value).find(|r| r.state.end.is_none())
     }
 
     pub fn run(&self, slot: Slot) -> Option<&Run> {
-        self.runs.iter().map(|r| &r.value).find(|r| r.slot == slot)
+        self.runs.iter().map(|r| &*r.value).find(|r| r.slot == slot)
     }
 
     /// Declares a specification, new or changed.
@@ -272,8 +280,8 @@ impl World {
         self.effort.observes += 1;
         let subject = &self.subjects[number];
         let mut observed = Observed {
-            status: subject.status.as_deref().cloned(),
-            runs: subject.runs.iter().map(|r| Recorded::clone(r)).collect(),
+            status: subject.status.clone(),
+            runs: subject.runs.clone(),
             tasks: subject.tasks.iter().map(|t| t.task.clone()).collect(),
             requests: subject.requests.clone(),
             restores: subject.restores.clone(),
@@ -308,10 +316,10 @@ impl World {
             observed.tasks.clone_from(&view.tasks);
         }
         if let Some(view) = views.get(runs) {
-            observed.runs = view.runs.iter().map(|r| Recorded::clone(r)).collect();
+            observed.runs.clone_from(&view.runs);
         }
         if let Some(view) = views.get(rest) {
-            observed.status = view.status.as_deref().cloned();
+            observed.status.clone_from(&view.status);
             observed.requests.clone_from(&view.requests);
         }
     }
@@ -339,7 +347,7 @@ impl World {
         self.check_claim(number, run);
         self.remember(number);
         let revision = self.next_serial();
-        self.subjects[number].runs.push(Arc::new(Recorded { value: run.clone(), revision }));
+        self.subjects[number].runs.push(Recorded::new(run.clone(), revision));
         self.check_caps(number, run);
         Ok(Created::Fresh)
     }
@@ -392,8 +400,8 @@ impl World {
         self.check_state(number, place, state);
         self.remember(number);
         let revision = self.next_serial();
-        let run = Arc::make_mut(&mut self.subjects[number].runs[place]);
-        run.value.state = state.clone();
+        let run = &mut self.subjects[number].runs[place];
+        Arc::make_mut(&mut run.value).state = state.clone();
         run.revision = revision;
         Ok(())
     }
@@ -423,7 +431,7 @@ impl World {
         self.check_status(number, status);
         self.remember(number);
         let revision = self.next_serial();
-        self.subjects[number].status = Some(Arc::new(Recorded { value: status.clone(), revision }));
+        self.subjects[number].status = Some(Recorded::new(status.clone(), revision));
         Ok(())
     }
 

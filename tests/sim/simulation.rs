@@ -521,13 +521,9 @@ impl Simulation {
         world.caller = Caller { clock, late };
         world.in_call = true;
         drop(world);
-        let mut call = call.clone();
-        if let Call::Act(_, action) = &mut call
-            && let Action::CreateTask(task) = &mut **action
-        {
-            bugs::forgets_holds(self.plan.bug, task);
-        }
-        let done = pin!(run_loop::perform(&self.port, &call)).poll(&mut Context::from_waker(Waker::noop()));
+        let spoilt = bugs::forgetting_holds(self.plan.bug, call);
+        let call = spoilt.as_ref().unwrap_or(call);
+        let done = pin!(run_loop::perform(&self.port, call)).poll(&mut Context::from_waker(Waker::noop()));
         let Poll::Ready(answer) = done else { unreachable!("the port in memory waits for nothing") };
         self.world().in_call = false;
         self.follow_up();

@@ -245,25 +245,28 @@ mod tests {
             .collect();
         let good = history.iter().find(|h| h.outcome == Outcome::Succeeded);
         Status {
-            last_success: good.map(|h| RunSummary {
-                slot: h.slot,
-                outcome: h.outcome,
-                reason: String::new(),
-                message: String::new(),
-                fix: None,
-                start_time: h.slot.time(),
-                completion_time: h.slot.time(),
-                attempts: 1,
-                source_bytes: Some(48_425_234_432),
-                stored_bytes: Some(12_000_000),
-                files: Some(218_402),
-                documents: Some(7),
-                consistency: None,
-                snapshot: None,
-                sources: vec![],
-                warnings: vec![],
+            last_success: good.map(|h| {
+                RunSummary {
+                    slot: h.slot,
+                    outcome: h.outcome,
+                    reason: String::new(),
+                    message: String::new(),
+                    fix: None,
+                    start_time: h.slot.time(),
+                    completion_time: h.slot.time(),
+                    attempts: 1,
+                    source_bytes: Some(48_425_234_432),
+                    stored_bytes: Some(12_000_000),
+                    files: Some(218_402),
+                    documents: Some(7),
+                    consistency: None,
+                    snapshot: None,
+                    sources: vec![],
+                    warnings: vec![],
+                }
+                .into()
             }),
-            history,
+            history: history.into(),
             schedule: Some(ScheduleStatus {
                 expression: "0 2 * * *".to_owned(),
                 time_zone: "America/Chicago".to_owned(),
@@ -304,8 +307,8 @@ mod tests {
         let mut fine = status(&[(Outcome::Succeeded, "20261124T080000Z")]);
         fine.last_run.clone_from(&fine.last_success);
         let remark = "homes: 3 entries are sockets".to_owned();
-        fine.last_run.as_mut().unwrap().warnings.push(remark);
-        fine.conditions.push(Condition {
+        fine.last_run.as_mut().unwrap().edit().warnings.push(remark);
+        fine.conditions.edit().push(Condition {
             kind: ConditionType::RestoreTested,
             status: Truth::True,
             reason: String::new(),

@@ -252,7 +252,7 @@ fn observe(
 fn status(path: &Path) -> io::Result<Option<Recorded<Status>>> {
     let Some(bytes) = files::read(path)? else { return Ok(None) };
     let value = serde_json::from_slice(&bytes).unwrap_or_default();
-    Ok(Some(Recorded { value, revision: revision(&bytes) }))
+    Ok(Some(Recorded::new(value, revision(&bytes))))
 }
 
 fn runs(state: &StateDir, policy: &PolicyId) -> io::Result<Vec<Recorded<Run>>> {
@@ -264,7 +264,7 @@ fn runs(state: &StateDir, policy: &PolicyId) -> io::Result<Vec<Recorded<Run>>> {
         let path = folder.join("state.json");
         let state: RunState = files::read_json(&path)?.unwrap_or_default();
         let revision = revision(&files::read(&path)?.unwrap_or_default());
-        runs.push(Recorded { value: Run { slot, plan, state }, revision });
+        runs.push(Recorded::new(Run { slot, plan, state }, revision));
     }
     Ok(runs)
 }

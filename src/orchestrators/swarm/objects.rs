@@ -75,7 +75,7 @@ pub fn status_labels(policy: &PolicyId, status: &Status) -> Labels {
 /// The status in a config. One that cannot be read is as good as none: it is made again from the records.
 pub fn status(config: &Config) -> Recorded<Status> {
     let value = config.label(STATUS).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-    Recorded { value, revision: revision(config) }
+    Recorded::new(value, revision(config))
 }
 
 /// The labels of a run's record.
@@ -97,7 +97,7 @@ pub fn run(config: &Config) -> Result<Recorded<Run>, String> {
         serde_json::from_slice(&config.bytes()).map_err(|error| spoilt(&error.to_string()))?;
     let state = config.label(STATE).unwrap_or("{}");
     let state: RunState = serde_json::from_str(state).map_err(|error| spoilt(&error.to_string()))?;
-    Ok(Recorded { value: Run { slot, plan, state }, revision: revision(config) })
+    Ok(Recorded::new(Run { slot, plan, state }, revision(config)))
 }
 
 /// True for the record of a run that is not over; one that cannot be read may be of one.
