@@ -12,13 +12,15 @@ use crate::{
     },
     domain::{
         location::{RcloneConfig, SecretSource},
-        policy::{Policy, Source},
+        policy::{MongoUri, Mongodb, Policy, Source},
+        status::{ConditionType, Status, Truth},
         verdict::Failure,
     },
     orchestrators::local::lookup::Known,
     storage::{
+        owner,
         rclone::Mode,
-        store::{ObjectStore as _, StoreError},
+        store::{ObjectStore, StoreError},
     },
     task::{
         mongodb::tool::Tools,
@@ -28,7 +30,7 @@ use crate::{
 use serde::Serialize;
 use std::{
     os::unix::fs::PermissionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -75,20 +77,26 @@ impl Finding {
 /// Policies that are not there, a closed output. What is found wrong is no error, but exit code 1.
 pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
     let host = args.site.is_there().then(|| args.site.host()).transpose()?;
-    let policies = match (&args.policy, &host) {
+    let site = host.as_ref().and_then(|host| host.state.as_ref()).and_then(|state| state.site().ok());
+    let (policies, unusable) = match (&args.policy, &host) {
         (Some(_), None) => {
             return Err(Problem::Usage("say where the policies are: --policies DIR".to_owned()));
         }
-        (Some(name), Some(host)) => vec![host.find(name)?],
-        (None, Some(host)) => host.all()?.0,
-        (None, None) => Vec::new(),
+        (Some(name), Some(host)) => (vec![host.find(name)?], Vec::new()),
+        (None, Some(host)) => host.all()?,
+        (None, None) => Default::default(),
     };
     let mut report = Report { out, format: args.output.format, findings: Vec::new() };
     for finding in tools() {
         report.add(finding)?;
     }
+    for problem in unusable {
+        let failure = Failure::permanent("Unusable", format!("it declares nothing: {}", problem.message));
+        let check = format!("backstay validate -f {}", problem.file.display());
+        report.add(Finding::bad(problem.file.display().to_string(), failure.fix(check)))?;
+    }
     for known in &policies {
-        policy(known, &mut report)?;
+        policy(known, site.as_deref(), &mut report)?;
     }
     report.end(host.is_some())
 }
@@ -160,57 +168,105 @@ fn version(name: &str, program: &Path, flag: &str) -> Finding {
     }
 }
 
-fn policy(known: &Known, report: &mut Report<'_>) -> Result<(), Problem> {
+fn policy(known: &Known, site: Option<&str>, report: &mut Report<'_>) -> Result<(), Problem> {
     let policy = match known.valid() {
         Ok(policy) => policy,
         Err(failure) => return report.add(Finding::bad(known.id.to_string(), failure)),
     };
-    let finding = secrecy(policy);
-    finding.map_or(Ok(()), |finding| report.add(finding))?;
-    report.add(block_on(async { Ok(destination(policy).await) })?)?;
+    for finding in open_secrets(policy).into_iter().chain(drill(known)) {
+        report.add(finding)?;
+    }
+    report.add(block_on(async { Ok(destination(policy, known.status.as_ref(), site).await) })?)?;
     for source in policy.sources() {
         report.add(block_on(async { Ok(look(policy, &source).await) })?)?;
     }
     Ok(())
 }
 
-/// An rclone configuration holds credentials: others should not read it.
-fn secrecy(policy: &Policy) -> Option<Finding> {
-    let path = match &policy.destination.config {
-        RcloneConfig::Directory(directory) => directory.join("rclone.conf"),
-        RcloneConfig::Secret(SecretSource::File(file)) => file.clone(),
-        RcloneConfig::Secret(SecretSource::Key { .. }) => return None,
-    };
-    let mode = std::fs::metadata(&path).ok()?.permissions().mode();
-    (mode & 0o004 != 0).then(|| {
-        let message = format!("{} holds credentials and everybody can read it", path.display());
-        let failure = Failure::permanent("ConfigurationReadable", message);
-        Finding::bad(
-            format!("{}: destination.configFrom", policy.name),
-            failure.fix(format!("chmod 600 {}", path.display())),
-        )
+/// Files with credentials that others can read.
+fn open_secrets(policy: &Policy) -> Vec<Finding> {
+    let mut files = vec![match &policy.destination.config {
+        RcloneConfig::Directory(directory) => ("destination.configFrom", Some(directory.join("rclone.conf"))),
+        RcloneConfig::Secret(secret) => ("destination.configFrom", file(secret)),
+    }];
+    if let Some(Mongodb { connection, .. }) = &policy.mongodb {
+        if let MongoUri::From(secret) = &connection.uri {
+            files.push(("mongodb.uriFrom", file(secret)));
+        }
+        files.push(("mongodb.passwordFrom", connection.password.as_ref().and_then(file)));
+        files.push(("mongodb.tls.certificateFrom", connection.tls_certificate.as_ref().and_then(file)));
+    }
+    let is_open = |path: &Path| path.metadata().is_ok_and(|found| found.permissions().mode() & 0o004 != 0);
+    let found =
+        files.into_iter().filter_map(|(field, path)| Some((field, path.filter(|path| is_open(path))?)));
+    found
+        .map(|(field, path)| {
+            let message = format!("{} holds credentials and everybody can read it", path.display());
+            let fix = format!("chmod 600 {}", path.display());
+            let failure = Failure::permanent("SecretReadable", message).fix(fix);
+            Finding::bad(format!("{}: {field}", policy.name), failure)
+        })
+        .collect()
+}
+
+fn file(secret: &SecretSource) -> Option<PathBuf> {
+    match secret {
+        SecretSource::File(file) => Some(file.clone()),
+        SecretSource::Key { .. } => None,
+    }
+}
+
+/// A restore drill that did not pass: nothing says that what is stored can be restored.
+fn drill(known: &Known) -> Option<Finding> {
+    let tested = known.status.as_ref()?.condition(ConditionType::RestoreTested)?;
+    (tested.status == Truth::False).then(|| {
+        let failure = Failure::permanent("DrillFailed", format!("it failed: {}", tested.message));
+        let again = format!("mend what differs, then: backstay verify {} --level drill", known.id);
+        Finding::bad(format!("{}: restore drill", known.id), failure.fix(again))
     })
 }
 
-async fn destination(policy: &Policy) -> Finding {
+async fn destination(policy: &Policy, status: Option<&Status>, site: Option<&str>) -> Finding {
     let what = format!("{}: destination", policy.name);
     let place =
         format!("{}:{}", policy.destination.remote, policy.destination.instance_path(&policy.instance));
     let looked = async {
         let store = Backups::of(policy)?.open(Mode::Read).await?;
         let listed = store.list("", false, false).await;
+        let is_known = status.is_some_and(Status::knows_place);
+        let owned = match site {
+            Some(site) => owned(policy, is_known, site, &store).await,
+            None => Ok(()),
+        };
         store.stop().await;
-        Ok::<_, Problem>(listed)
+        Ok::<_, Problem>(match listed {
+            Err(StoreError::NotFound { .. }) | Ok(_) => owned.map(|()| listed.is_ok()),
+            Err(error) => Err(error.into()),
+        })
     };
     match looked.await {
-        Ok(Ok(_)) => Finding::good(what, format!("{place} can be read")),
-        Ok(Err(StoreError::NotFound { .. })) => {
+        Ok(Ok(true)) => Finding::good(what, format!("{place} can be read")),
+        Ok(Ok(false)) => {
             Finding::good(what, format!("{place} can be reached; nothing was backed up there yet"))
         }
-        Ok(Err(error)) => Finding::bad(what, error.into()),
-        Err(Problem::Failure(failure)) => Finding::bad(what, failure),
+        Ok(Err(failure)) | Err(Problem::Failure(failure)) => Finding::bad(what, failure),
         Err(problem) => Finding::bad(what, Failure::temporary("Unreachable", problem.to_string())),
     }
+}
+
+/// The place is ours, or free when nothing of ours is known to be there.
+async fn owned(policy: &Policy, is_known: bool, site: &str, store: &dyn ObjectStore) -> Result<(), Failure> {
+    let claimant = owner::Claimant {
+        policy: &policy.name,
+        instance: &policy.instance,
+        site,
+        destination: &policy.destination,
+        settle: owner::SETTLE,
+    };
+    if is_known {
+        claimant.refuse_lost(store).await?;
+    }
+    if policy.take_over { Ok(()) } else { claimant.refuse_other(store).await }
 }
 
 async fn look(policy: &Policy, source: &Source) -> Finding {

@@ -46,6 +46,9 @@ pub struct RunPlan {
     pub destination: Location,
     /// Take the place over from another site.
     pub take_over: bool,
+    /// Snapshots of the policy were known to be there when it was claimed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub known_place: bool,
     /// The tasks in order.
     pub steps: Vec<Step>,
     /// What to keep.

@@ -80,6 +80,11 @@ impl Status {
         self.conditions.iter().find(|c| c.kind == kind)
     }
 
+    /// True when snapshots are known to be where they go now: the list is emptied when the place changes.
+    pub fn knows_place(&self) -> bool {
+        !self.snapshots.is_empty()
+    }
+
     /// True when this condition is `True`.
     pub fn is(&self, kind: ConditionType) -> bool {
         self.condition(kind).is_some_and(|c| c.status == Truth::True)

@@ -87,6 +87,7 @@ pub(super) fn new_run(
             instance: policy.instance.clone(),
             destination: policy.destination.clone(),
             take_over: policy.take_over,
+            known_place: status.knows_place(),
             steps: steps(policy, |source| observed.node_of(source)),
             retention: policy.retention.clone(),
             guards: policy.guards,

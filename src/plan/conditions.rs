@@ -210,6 +210,10 @@ pub(super) fn message(
     if let Some(fresh) = says_no(ConditionType::Fresh) {
         return (Some(fresh.message.clone()), None);
     }
+    if let Some(drill) = says_no(ConditionType::RestoreTested) {
+        let fix = format!("mend what differs, then: backstay verify {} --level drill", declared.id);
+        return (Some(format!("the newest restore drill failed: {}", drill.message)), Some(fix));
+    }
     if let Some(waits) = due_waits {
         return (Some(format!("a run is due and waits: {}", waits.message)), None);
     }

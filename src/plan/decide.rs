@@ -81,6 +81,7 @@ pub fn is_bad(status: &Status) -> bool {
         ConditionType::Fresh,
         ConditionType::LastRunSucceeded,
         ConditionType::CredentialsValid,
+        ConditionType::RestoreTested,
     ];
     bad.iter().any(|kind| status.condition(*kind).is_some_and(|c| c.status == Truth::False))
 }

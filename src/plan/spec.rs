@@ -5,6 +5,7 @@ use crate::{
         names::SourceName,
         policy::{Policy, Source},
         run::{Run, RunPlan, Step, TaskLimits},
+        status::Status,
     },
     plan::{
         action::NewTask,
@@ -47,6 +48,7 @@ pub(super) fn run_task(run: &Run, step: &Step, attempt: u32, observed: &Observed
             destination: plan.destination.clone(),
             site: observed.site.clone(),
             take_over: plan.take_over,
+            known_place: plan.known_place,
             not_after: after(now, plan.limits.attempt()),
             memory_mib: plan.limits.memory_mib,
             work,
@@ -77,7 +79,13 @@ fn run_deadline(plan: &RunPlan) -> u64 {
 }
 
 /// The task that looks whether the remote and the sources of a policy let it in.
-pub(super) fn preflight_task(policy: &Policy, number: i64, observed: &Observed, now: Timestamp) -> NewTask {
+pub(super) fn preflight_task(
+    policy: &Policy,
+    number: i64,
+    observed: &Observed,
+    status: &Status,
+    now: Timestamp,
+) -> NewTask {
     let limits = TaskLimits::from(&policy.task);
     let node = policy.sources().iter().find_map(|s| observed.node_of(s));
     // A task is on one node: what only another one has is not looked at.
@@ -94,6 +102,7 @@ pub(super) fn preflight_task(policy: &Policy, number: i64, observed: &Observed, 
             destination: policy.destination.clone(),
             site: observed.site.clone(),
             take_over: policy.take_over,
+            known_place: status.knows_place(),
             not_after: after(now, PREFLIGHT.saturating_add(Duration::from_secs(limits.pending_seconds))),
             memory_mib: limits.memory_mib,
             work: Work::Preflight { sources },

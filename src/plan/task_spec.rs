@@ -36,6 +36,10 @@ pub struct TaskSpec {
     pub site: String,
     /// Take the place over when another site owns it.
     pub take_over: bool,
+    /// Snapshots of the policy are known to be at this very place: an owner claim that is not there is a sign that
+    /// something is wrong, and no reason to claim it anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub known_place: bool,
     /// After this moment the task ends itself: nobody is waiting for it.
     pub not_after: Timestamp,
     /// Memory of the task beside its children, MiB, at least 64.

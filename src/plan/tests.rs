@@ -231,6 +231,56 @@ fn instance_or_destination_changed() {
 }
 
 #[test]
+fn a_place_is_known_once_snapshots_are_there_and_no_more_when_it_changes() {
+    let mut world = running();
+    let knows = |world: &World| {
+        let newest = world.observed.tasks.last().unwrap();
+        world.specs[&newest.uid].known_place
+    };
+    assert!(!knows(&world), "nothing was ever made there");
+    world.end_task(report(Verdict::Committed));
+    world.settle();
+    world.go_to("2026-11-26T02:00:00Z");
+    assert!(knows(&world), "the run before has made a snapshot");
+    world.end_task(report(Verdict::Committed));
+    world.settle();
+    world.policy_mut().retention.keep_last = 3;
+    world.settle();
+    assert!(knows(&world), "so does a preflight");
+    world.end_task(report(Verdict::Committed));
+    world.settle();
+    world.policy_mut().destination.path = "elsewhere".parse().unwrap();
+    world.settle();
+    assert!(!knows(&world), "another place is free");
+    world.end_task(report(Verdict::Committed));
+    world.settle();
+    world.go_to("2026-11-27T02:00:00Z");
+    assert!(!knows(&world), "for the run as well");
+    world.observed.status = None;
+    world.settle();
+    assert!(!world.status().knows_place(), "nor is it known without a status");
+}
+
+#[test]
+fn a_failed_drill_is_told_with_the_way_on() {
+    let mut world = running();
+    world.end_task(report(Verdict::Committed));
+    world.settle();
+    world.observed.drill = Some(Drill {
+        snapshot: "nightly-20261125T020000Z".parse().unwrap(),
+        at: at("2026-11-25T03:00:00Z"),
+        passed: false,
+        message: "homes differs".to_owned(),
+        last_passed: None,
+    });
+    world.settle();
+    let status = world.status();
+    assert!(super::decide::is_bad(status));
+    assert!(status.message.as_ref().unwrap().contains("restore drill failed"), "{:?}", status.message);
+    assert!(status.fix.as_ref().unwrap().contains("backstay verify nightly --level drill"));
+}
+
+#[test]
 fn on_demand_meets_a_running_run() {
     let mut world = running();
     world.ask("a", RUN);

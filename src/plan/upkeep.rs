@@ -50,7 +50,7 @@ impl<'a> Pass<'a> {
         if self.load.full_of_preflights(&policy.destination) {
             self.decision.wants_room.get_or_insert(Want::Preflight);
         } else {
-            let task = preflight_task(policy, number, self.observed, self.now);
+            let task = preflight_task(policy, number, self.observed, &self.status, self.now);
             self.act(Action::CreateTask(Box::new(task)));
             self.decision.preflight = Some(policy.destination.clone());
         }

@@ -10,7 +10,7 @@ use crate::{
         error::Invalid,
         location::Location,
         names::{InstanceName, PolicyName},
-        verdict::Failure,
+        verdict::{Failure, Verdict},
     },
     storage::{
         document::{self, Document, DocumentError, FORMAT},
@@ -67,21 +67,30 @@ pub struct Claimant<'a> {
     pub settle: Duration,
 }
 
+/// When a place that is not ours already may become it.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// Also when it is another site's.
+    pub take_over: bool,
+    /// Our snapshots are known to be there: that nobody owns it means that they are gone, or that it is another place.
+    pub known: bool,
+}
+
 /// A claim that was written just now, or a moment ago. Nothing may be committed before it was confirmed.
 #[must_use]
 #[derive(Debug, Clone, Copy)]
 pub struct NewClaim(Instant);
 
 impl Claimant<'_> {
-    /// Makes sure that the place is ours, claiming it when it is nobody's and, with `take_over`, when it is another
-    /// site's. Gives our claim when it is so young that it must be confirmed, whoever of this site wrote it.
+    /// Makes sure that the place is ours, claiming it when `terms` let us. Gives our claim when it is so young that it
+    /// must be confirmed, whoever of this site wrote it.
     ///
     /// # Errors
-    /// `OwnedElsewhere`, or the store's failure.
+    /// `OwnedElsewhere`, `RemoteLost`, or the store's failure.
     pub async fn acquire(
         &self,
         store: &dyn ObjectStore,
-        take_over: bool,
+        terms: Terms,
         now: Timestamp,
     ) -> Result<Option<NewClaim>, Failure> {
         let claims = self.claims(store).await?;
@@ -90,8 +99,9 @@ impl Claimant<'_> {
                 let is_young = after(owner.at.time(), self.settle) >= now;
                 return Ok(is_young.then(|| NewClaim(Instant::now())));
             }
-            Some(owner) if !take_over => return Err(self.refusal(owner)),
+            Some(owner) if !terms.take_over => return Err(self.refusal(owner)),
             Some(_) => claims.iter().map(|claim| claim.name.to_string()).collect(),
+            None if terms.known => return Err(self.lost()),
             None => vec![],
         };
         self.write(store, supersedes, now).await?;
@@ -121,6 +131,14 @@ impl Claimant<'_> {
                 format!("{} shows no claim of policy {}, not even our own", self.place(), self.policy),
             )),
         }
+    }
+
+    /// Looks whether somebody owns a place where our snapshots are known to be.
+    ///
+    /// # Errors
+    /// `RemoteLost`, or the store's failure.
+    pub async fn refuse_lost(&self, store: &dyn ObjectStore) -> Result<(), Failure> {
+        owner(&self.claims(store).await?).map(|_| ()).ok_or_else(|| self.lost())
     }
 
     /// Looks whether another site owns the place; that nobody does is fine.
@@ -186,6 +204,23 @@ impl Claimant<'_> {
         format!("{}/{}", self.destination, self.instance)
     }
 
+    /// An empty folder under a mount point looks like this.
+    fn lost(&self) -> Failure {
+        Failure::new(
+            Verdict::Guard,
+            "RemoteLost",
+            format!(
+                "{} holds no owner claim of policy {} any more, though this site has backed up there: the snapshots are gone, or it is another place than it was",
+                self.place(),
+                self.policy
+            ),
+        )
+        .fix(format!(
+            "is the remote mounted, and is it the right one? Only if it was emptied on purpose: backstay run {} --accept-shrink claims it anew",
+            self.policy
+        ))
+    }
+
     fn refusal(&self, owner: &ClaimName) -> Failure {
         Failure::permanent(
             "OwnedElsewhere",
@@ -244,10 +279,11 @@ mod tests {
             settle: SETTLE,
         };
         let store = MemoryStore::default();
+        let free = Terms { take_over: false, known: false };
         let start: Timestamp = "2026-11-25T02:00:00.7Z".parse().unwrap();
         for (seconds, must_be_confirmed) in [(0, true), (1, true), (10, true), (12, false), (-3600, true)] {
             let now = start + SignedDuration::from_secs(seconds);
-            let claim = claimant.acquire(&store, false, now).await.unwrap();
+            let claim = claimant.acquire(&store, free, now).await.unwrap();
             assert_eq!(claim.is_some(), must_be_confirmed, "{seconds} s after the claim");
         }
     }

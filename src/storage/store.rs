@@ -237,6 +237,20 @@ pub trait ObjectStore: Send + Sync {
     fn native_hash(&self) -> Option<HashKind>;
 }
 
+/// What to change, by what rclone said, in lower case.
+fn way_out(detail: &str) -> &'static str {
+    let says = |words: &[&str]| words.iter().any(|word| detail.contains(word));
+    match () {
+        () if says(&["permission denied", "operation not permitted", "read-only file system"]) => {
+            "let the user that Backstay runs as read and write there: owner and mode of the folder, or how it is mounted"
+        }
+        () if says(&["section in config file", "backend called"]) => {
+            "compare destination.remote with `rclone listremotes` on the same configuration"
+        }
+        () => "look at destination.path, and at the remote in the rclone configuration",
+    }
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let message = error.to_string();
@@ -249,9 +263,10 @@ impl From<StoreError> for Failure {
                 )
             }
             StoreError::Full { .. } => Self::permanent("RemoteFull", message)
-                .fix("free space on the remote or raise its quota; lower retention keeps fewer snapshots"),
-            StoreError::Unusable { .. } => Self::permanent("RemoteUnusable", message)
-                .fix("compare destination.remote with `rclone listremotes` on the same configuration"),
+                .fix("free space on the remote or raise its quota; with lower retention, `backstay prune` frees what is older than two days and the longest run"),
+            StoreError::Unusable { detail } => {
+                Self::permanent("RemoteUnusable", message).fix(way_out(&detail.to_ascii_lowercase()))
+            }
             StoreError::Unavailable { .. } => Self::temporary("RemoteUnavailable", message),
         }
     }

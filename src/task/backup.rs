@@ -15,6 +15,7 @@ use crate::{
         document::{self, DocumentWriter},
         layout,
         manifest::SourceRecord,
+        owner::Terms,
         store::ObjectStore,
     },
     task::{
@@ -55,7 +56,8 @@ async fn try_backup(
         Step { spec, work, world, store: &store, context: context(spec, &snapshot, world, &store, meter)? };
     // Before the look for what is committed: another site's snapshot of the same second is none of ours.
     let claimant = claimant(spec, world);
-    let claim = claimant.acquire(&*store, spec.take_over, world.now()).await?;
+    let terms = Terms { take_over: spec.take_over, known: spec.known_place && !work.accept_shrink };
+    let claim = claimant.acquire(&*store, terms, world.now()).await?;
     if catalog::committed(&*store, &snapshot).await?.is_none() {
         store.make_directory(&layout::directory(&snapshot)).await?;
         step.store_all(report).await?;

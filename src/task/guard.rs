@@ -2,7 +2,7 @@
 
 use crate::{
     domain::{
-        policy::{Guards, Source, VolumePlace},
+        policy::{Guards, Source, Volume, VolumePlace},
         snapshot::SourceSummary,
         verdict::{Failure, Verdict},
     },
@@ -25,11 +25,21 @@ pub fn check(
     });
     match found {
         Some(failure) if accept_shrink => Ok(vec![format!("{} (accepted)", failure.message)]),
-        Some(failure) => {
-            Err(failure.fix("if this is right, say so once: backstay run POLICY --accept-shrink"))
-        }
+        Some(failure) => Err(failure.fix(look_first(source))),
         None => Ok(vec![]),
     }
+}
+
+/// What is gone is mostly not mounted, or somewhere else; the flag would make that the newest snapshot.
+fn look_first(source: &Source) -> String {
+    let look = match source {
+        Source::Volume(Volume { place: VolumePlace::HostPath(path), .. }) => {
+            format!("look first whether {} is mounted and the right path", path.display())
+        }
+        Source::Volume(_) => "look first whether it is the right volume, and mounted".to_owned(),
+        Source::Mongodb(_) => "look first whether it is the right deployment, and complete".to_owned(),
+    };
+    format!("{look}; only if it is meant to be so: backstay run POLICY --accept-shrink")
 }
 
 fn empty(source: &Source, record: &SourceRecord) -> Option<Failure> {

@@ -151,6 +151,7 @@ impl Model {
             destination: location(),
             site: "here".to_owned(),
             take_over: false,
+            known_place: false,
             not_after: at(NIGHT + 4000 * DAY),
             memory_mib: 64,
             work,

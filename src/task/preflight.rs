@@ -7,7 +7,7 @@
 use crate::{
     domain::{policy::Source, verdict::Failure},
     plan::task_spec::{TaskReport, TaskSpec},
-    storage::{layout, store::ObjectStore},
+    storage::{layout, owner::Terms, store::ObjectStore},
     task::{
         context::Meter,
         finish::claimant,
@@ -47,10 +47,15 @@ pub async fn preflight(spec: &TaskSpec, sources: &[Source], world: &dyn World, m
 
 async fn remote(spec: &TaskSpec, world: &dyn World) -> Result<Option<String>, Failure> {
     let store = world.open(Access::Prune).await?;
-    store.make_directory("").await?;
     let claimant = claimant(spec, world);
+    if spec.known_place {
+        // Before anything is made: a folder under a mount point would be the next sign that all is well.
+        claimant.refuse_lost(&*store).await?;
+    }
+    store.make_directory("").await?;
+    let terms = Terms { take_over: spec.take_over, known: spec.known_place };
     // It is confirmed by the run that commits first, should it still be young by then.
-    let _ = claimant.acquire(&*store, spec.take_over, world.now()).await?;
+    let _ = claimant.acquire(&*store, terms, world.now()).await?;
     let name = layout::probe(&spec.policy, world.now(), &spec.site);
     let text = Bytes::from_static(b"Backstay looked whether it can write here. This file can be deleted.\n");
     store

@@ -262,6 +262,33 @@ async fn another_site_is_refused_until_it_takes_over() {
 }
 
 #[tokio::test]
+async fn a_place_that_was_known_and_is_empty_is_claimed_only_on_purpose() {
+    let model = Model::new();
+    let spec = |work| TaskSpec { known_place: true, ..model.spec(work) };
+    let looked = perform(&model, spec(Work::Preflight { sources: vec![] })).await.failure.unwrap();
+    let refused = perform(&model, spec(Work::Backup(backup_work(NIGHT)))).await.failure.unwrap();
+    assert_eq!(looked, refused);
+    assert_eq!((refused.verdict, refused.reason.as_str()), (Verdict::Guard, "RemoteLost"));
+    insta::assert_snapshot!(format!("{refused}\n{}", refused.fix.as_deref().unwrap()), @r"
+    box:WT/production holds no owner claim of policy nightly any more, though this site has backed up there: the snapshots are gone, or it is another place than it was
+    is the remote mounted, and is it the right one? Only if it was emptied on purpose: backstay run nightly --accept-shrink claims it anew
+    ");
+    let written = [Operation::Put, Operation::MakeDirectory]
+        .map(|kind| model.memory.calls().iter().filter(|c| c.0 == kind).count());
+    assert_eq!(written, [0, 0], "nothing is made under a mount point");
+
+    let accepted = BackupWork { accept_shrink: true, ..backup_work(NIGHT) };
+    assert!(perform(&model, spec(Work::Backup(accepted))).await.snapshot.is_some());
+    model.set_now(NIGHT + DAY);
+    assert!(perform(&model, spec(Work::Backup(backup_work(NIGHT + DAY)))).await.snapshot.is_some());
+    assert_eq!(perform(&model, spec(Work::Preflight { sources: vec![] })).await.failure, None);
+    // Of a policy that takes over, another site's claim is none that is lost.
+    let taker =
+        TaskSpec { site: "other".to_owned(), take_over: true, ..spec(Work::Preflight { sources: vec![] }) };
+    assert_eq!(perform(&model, taker).await.failure, None);
+}
+
+#[tokio::test]
 async fn a_snapshot_of_another_site_for_the_same_slot_is_not_adopted() {
     let model = Model::new();
     back_up(&model, backup_work(NIGHT)).await;

@@ -65,6 +65,7 @@ impl Site {
             },
             site: "9f3a".to_owned(),
             take_over: false,
+            known_place: false,
             not_after: "2999-01-01T00:00:00Z".parse().unwrap(),
             memory_mib: 64,
             work,

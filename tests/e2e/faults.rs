@@ -366,8 +366,34 @@ fn a_volume_that_is_empty_gone_or_shrunk_is_no_backup() {
     fs::rename(&notes, site.join("elsewhere")).unwrap();
     site.run("notes").ends(1).says([notes.to_str().unwrap()]);
     fs::create_dir(&notes).unwrap();
-    site.run("notes").ends(1).says(["not one file"]);
+    site.run("notes").ends(1).says(["not one file", "look first whether", "mounted"]);
     assert_eq!(site.snapshots().len(), 2);
+}
+
+/// A disk that is not mounted leaves an empty folder, or none.
+#[test]
+fn a_remote_that_lost_everything_is_not_filled_anew_before_a_person_says_so() {
+    let (site, notes) = notes(Remote::new());
+    site.run("notes").ok();
+    let (root, away) = (site.remote.root(), site.join("away"));
+    fs::rename(&root, &away).unwrap();
+    site.run("notes").ends(1).says(["owner claim", "mounted", "backstay run notes --accept-shrink"]);
+    site.eventually(["status", "--check"], 1).says(["FAILED", "mounted"]);
+    assert!(!root.exists());
+    fs::create_dir(&root).unwrap();
+    site.policy("notes", &format!("  volumes: [{{name: notes, hostPath: {}}}]\n", notes.display()));
+    // The preflight's words, not the run's.
+    site.until_status("notes", "json", "than it was; is the remote mounted");
+    site.backstay(["doctor", "notes"]).ends(1).says(["owner claim", "mounted"]);
+    assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
+
+    fs::remove_dir(&root).unwrap();
+    fs::rename(&away, &root).unwrap();
+    site.run("notes").ok();
+    fs::rename(&root, &away).unwrap();
+    site.backstay(["run", "notes", "--wait", "--accept-shrink"]).ok();
+    site.eventually(["status", "--check"], 0);
+    site.backstay(["doctor", "notes"]).says(["notes: destination: box:WT/site can be read"]);
 }
 
 #[test]

@@ -57,14 +57,23 @@ fn sentence(view: &View, color: bool) -> String {
         (_, 1) => format!("1 of {total} policies is"),
         _ => format!("{n} of {total} policies are"),
     };
+    let is_never = |row: &&Row| {
+        row.state == State::Failed && row.status.as_ref().is_none_or(|status| status.last_success.is_none())
+    };
+    let failed = match view.policies.iter().filter(is_never).count() {
+        0 => "without a good last run, but still fresh",
+        never if never == count(State::Failed) => "without any backup: no run has succeeded yet",
+        _ => "without a good last run, some of them without any backup",
+    };
     let worst = [
         (State::Invalid, "wrong and cannot run"),
         (State::Held, "held: no run starts"),
         (State::Unseen, "not looked at by the controller"),
         (State::Stale, "past its freshness deadline"),
         (State::Unprotected, "without any backup, and its remote or sources cannot be used"),
-        (State::Failed, "without a good last run, but still fresh"),
+        (State::Failed, failed),
         (State::Denied, "unable to use its remote or sources, but still fresh"),
+        (State::Unproven, "backed up, but its newest restore drill failed"),
     ];
     let said = worst.iter().find(|(state, _)| count(*state) > 0);
     let text = match said {

@@ -25,6 +25,8 @@ pub(super) enum State {
     Failed,
     /// Remote or sources refuse the tasks; the newest snapshot is young enough still.
     Denied,
+    /// The newest restore drill failed: nothing says that what is stored can be restored.
+    Unproven,
     /// A run is due and waits.
     Waiting,
     /// A run is active.
@@ -50,6 +52,7 @@ impl State {
             Self::Unprotected => "UNPROTECTED",
             Self::Failed => "FAILED",
             Self::Denied => "DENIED",
+            Self::Unproven => "UNPROVEN",
             Self::Waiting => "WAITING",
             Self::Running => "RUNNING",
             Self::New => "NEW",
@@ -63,7 +66,7 @@ impl State {
     pub(super) fn severity(self) -> Severity {
         match self {
             Self::Invalid | Self::Held | Self::Unseen | Self::Stale | Self::Unprotected => Severity::Critical,
-            Self::Failed | Self::Denied => Severity::Warning,
+            Self::Failed | Self::Denied | Self::Unproven => Severity::Warning,
             Self::Waiting | Self::Running | Self::New | Self::Ok | Self::Removed | Self::Paused => {
                 Severity::Good
             }
@@ -122,6 +125,7 @@ pub(super) fn state(invalid: bool, status: Option<&Status>, now: Timestamp) -> S
         () if is_denied && status.last_success.is_none() => State::Unprotected,
         () if is_false(ConditionType::LastRunSucceeded) => State::Failed,
         () if is_denied => State::Denied,
+        () if is_false(ConditionType::RestoreTested) => State::Unproven,
         () if !status.waiting.is_empty() => State::Waiting,
         () if is_suspended => State::Paused,
         () if status.last_run.is_none() => State::New,
@@ -209,6 +213,7 @@ mod tests {
             settled: None,
         };
         let (credentials, last_run) = (ConditionType::CredentialsValid, ConditionType::LastRunSucceeded);
+        let drill = ConditionType::RestoreTested;
         let (never, once) = (None, Some(good.unwrap()));
         let table = [
             (&never, vec![credentials], false, State::Unprotected, Severity::Critical),
@@ -218,6 +223,9 @@ mod tests {
             (&once, vec![credentials], false, State::Denied, Severity::Warning),
             (&once, vec![last_run, credentials], false, State::Failed, Severity::Warning),
             (&once, vec![credentials], true, State::Denied, Severity::Warning),
+            (&once, vec![drill], false, State::Unproven, Severity::Warning),
+            (&once, vec![drill, credentials], false, State::Denied, Severity::Warning),
+            (&once, vec![drill], true, State::Unproven, Severity::Warning),
         ];
         for (last_success, kinds, suspended, expected, severity) in table {
             let mut status = Status {

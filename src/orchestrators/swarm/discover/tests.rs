@@ -178,6 +178,7 @@ fn the_service_of_a_task_is_as_swarm_must_have_it() {
         destination: policy.destination.clone(),
         site: "site".to_owned(),
         take_over: false,
+        known_place: false,
         not_after: Timestamp::UNIX_EPOCH,
         memory_mib: 128,
         work: Work::Backup(BackupWork {
