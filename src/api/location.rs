@@ -53,7 +53,7 @@ pub struct ConfigSourceSpec {
     /// A secret of the orchestrator (Kubernetes, Swarm). Key: `rclone.conf`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_key_ref: Option<SecretKeyRef>,
-    /// The absolute path of an `rclone.conf` that is only read.
+    /// The absolute path of an `rclone.conf`. A token that rclone renews is written back, where the file may be written.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub file: Option<String>,

@@ -141,6 +141,6 @@ pub struct ConfirmSpec {
     #[schemars(length(min = 1, max = 50))]
     pub policy: String,
     /// The permission ends at this time, at most 24 hours after the document was made: `2026-11-25T20:00:00Z`.
-    #[schemars(length(min = 20, max = 40))]
+    #[schemars(length(min = 1, max = 40))]
     pub not_after: String,
 }

@@ -63,7 +63,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
             Ok(Exit::Ok)
         }
         Some(Answer::Refused(why)) => Err(Failure::temporary("Refused", why)
-            .fix(format!("see it with: backstay status {0}; --wait-turn waits for a run to end", known.id))
+            .fix(format!("see it with: backstay status {}", known.id))
             .into()),
         None => {
             out.line(format!("the run of {} is queued; it begins within 6 h or not at all", known.id))?;

@@ -59,10 +59,9 @@ pub(super) fn held(observed: &Observed) -> Option<Waiting> {
 
 /// The step out of [`WaitingReason::RestoreIncomplete`].
 pub(super) fn held_fix(policy: &PolicyId, observed: &Observed) -> Option<String> {
-    let restore = observed.restores.first()?;
+    observed.restores.first()?;
     Some(format!(
-        "restore again until it succeeds; or, when the sources are good as they are: backstay restore {policy} --forget {}",
-        restore.id
+        "restore again, from an older snapshot where this one is damaged (--as-of); or, when the sources are good as they are: backstay restore {policy} --forget"
     ))
 }
 

@@ -286,7 +286,10 @@ fn on_demand_meets_a_running_run() {
     world.ask("a", RUN);
     world.ask("b", Wish::Run { accept_shrink: true, wait_turn: true });
     world.settle();
-    assert_eq!(world.answers["a"], Answer::Refused("run 20261125T020000Z is not over".to_owned()));
+    assert_eq!(
+        world.answers["a"],
+        Answer::Refused("run 20261125T020000Z is not over; --wait-turn waits for its end".to_owned())
+    );
     assert_eq!(world.observed.requests.len(), 1, "the other waits for its turn");
     world.now = at("2026-11-25T02:30:00Z");
     world.end_task(report(Verdict::Committed));

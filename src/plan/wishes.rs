@@ -4,7 +4,7 @@ use crate::{
     domain::{names::Slot, policy::Policy, run::Run, status::WaitingReason},
     plan::{
         action::{Action, Answer},
-        claim::blocked,
+        claim::{blocked, held_fix},
         observed::{Request, Spec, Wish},
         pass::Pass,
         phase::after,
@@ -56,7 +56,11 @@ impl Pass<'_> {
             _ => false,
         };
         if refused {
-            return Some(Answer::Refused(waits.message));
+            let advice = match waits.reason {
+                WaitingReason::RestoreIncomplete => held_fix(&self.declared.id, self.observed),
+                _ => Some("--wait-turn waits for its end".to_owned()),
+            };
+            return Some(Answer::Refused(format!("{}; {}", waits.message, advice.unwrap_or_default())));
         }
         self.due_waits = Some(waits);
         None

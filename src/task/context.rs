@@ -7,7 +7,7 @@ use crate::{
 };
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 /// What a source needs while it stores itself.
@@ -44,6 +44,7 @@ pub struct Meter {
     /// 0: unknown.
     total: AtomicU64,
     phase: Mutex<String>,
+    changing: AtomicBool,
     remarks: Mutex<Vec<String>>,
 }
 
@@ -61,6 +62,16 @@ impl Meter {
     pub fn add(&self, bytes: u64, items: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.items.fetch_add(items, Ordering::Relaxed);
+    }
+
+    /// From now on what is restored into may be changed.
+    pub fn changes(&self) {
+        self.changing.store(true, Ordering::Relaxed);
+    }
+
+    /// What is restored into may have been changed.
+    pub fn has_changed(&self) -> bool {
+        self.changing.load(Ordering::Relaxed)
     }
 
     /// Says something that a person should know when it is over; once, however often it comes up.

@@ -220,9 +220,11 @@ fn a_task_that_ended_while_no_controller_ran_is_harvested() {
 fn a_record_of_the_process_that_was_lost_is_found_by_the_arguments() {
     let mut site = Site::new();
     let slot = site.begin();
+    let record = site.state().runs_of(&id("nightly")).join(&slot).join("backup-1/process.json");
+    eventually("the record", || record.exists().then_some(()));
     site.kill_controller();
     // As if the controller had died between the launch and the record of it.
-    fs::remove_file(site.state().runs_of(&id("nightly")).join(&slot).join("backup-1/process.json")).unwrap();
+    fs::remove_file(record).unwrap();
     site.start();
     eventually("the adoption", || (site.status("nightly").active.len() == 1).then_some(()));
     fs::write(site.path("go"), "").unwrap();

@@ -200,10 +200,18 @@ fn a_policy_is_restored_in_place_and_a_restore_that_ends_badly_holds_it() {
     let part = objects.iter().find(|path| path.contains(&newest) && path.ends_with(".00000")).unwrap();
     let lost = site.remote.root().join(part);
     let kept = fs::read(&lost).unwrap();
+    fs::remove_file(&lost).unwrap();
+    site.backstay(["restore", "notes", "--dry-run"]).ends(3).says(["--as-of"]);
     fs::write(&lost, vec![0; kept.len()]).unwrap();
-    site.backstay(["restore", "notes", "--confirm=site"]).ends(3);
-    site.run("notes").ends(1).says(["did not finish"]);
+    // What was refused before it changed anything holds nothing.
+    site.backstay(["restore", "notes", "--path", "nothere", "--confirm=site"]).ends(1).says(["nothere"]);
+    site.run("notes").ok();
+    site.backstay(["restore", "notes", "--as-of", &newest, "--confirm=site"]).ends(3).says(["--as-of"]);
+    site.run("notes").ends(1).says(["did not finish", "backstay restore notes --forget"]);
     site.backstay(["status"]).says(["did not finish", "backstay restore notes --forget"]);
+    site.backstay(["restore", "notes", "--forget"]).ok();
+    site.run("notes").ok();
+    site.backstay(["restore", "notes", "--as-of", &newest, "--confirm=site"]).ends(3);
     fs::write(&lost, kept).unwrap();
     site.backstay(["restore", "notes", "--confirm=site"]).ok();
     site.run("notes").ok();

@@ -20,6 +20,9 @@ use std::{
     sync::Arc,
 };
 
+/// `--forget` without a value.
+pub const ALL: &str = "all";
+
 /// Bring a snapshot back: into directories, a database, or both
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:
@@ -101,8 +104,8 @@ pub struct Args {
     /// Show the plan and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Forget a restore that ended badly: the policy's sources are good as they are
-    #[arg(long, value_name = "RESTORE")]
+    /// Forget restores that ended badly, or one of them: the policy's sources are good as they are
+    #[arg(long, value_name = "RESTORE", num_args = 0..=1, default_missing_value = ALL)]
     pub forget: Option<String>,
     /// Yes, replace what is there: the instance's name once more
     #[arg(long, value_name = "INSTANCE", require_equals = true)]

@@ -9,7 +9,7 @@ use crate::{
     },
     orchestrators::local::{
         lookup::{Host, Known},
-        people::RestoreClaim,
+        restores::RestoreClaim,
         state::StateDir,
     },
     task::{
@@ -58,17 +58,16 @@ impl Claims {
         Ok(claims)
     }
 
-    /// Tells the controller how the restore ended.
+    /// Tells the controller how the restore ended, and whether it changed anything by then.
     ///
     /// # Errors
     /// A record that cannot be written: the policy is held then, as after a failure.
-    pub fn end(self, result: &Result<RestoreReport, Failure>) -> io::Result<()> {
+    pub fn end(self, result: &Result<RestoreReport, Failure>, changed: bool) -> io::Result<()> {
         match result {
             Ok(report) if report.is_whole() && self.whole => self.each(RestoreClaim::succeeded),
             Ok(report) if report.is_whole() => self.unchanged(),
             Ok(_) => self.each(|claim| claim.failed("not everything could be restored")),
-            // Refused before anything was written.
-            Err(failure) if failure.reason == "TargetNotEmpty" => self.unchanged(),
+            Err(_) if !changed => self.unchanged(),
             Err(failure) => self.each(|claim| claim.failed(&failure.message)),
         }
     }

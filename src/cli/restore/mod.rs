@@ -35,6 +35,9 @@ use std::{path::Path, sync::Arc};
 /// Memory for buffers, bytes: with the program's own part it stays below 128 MiB.
 const MEMORY: u64 = 96 << 20;
 
+/// The way on from a snapshot that is damaged.
+const OLDER: &str = "an older snapshot may be whole: `backstay list` names them, --as-of chooses one";
+
 /// What is asked for, by flags or by a document.
 struct Asked {
     /// This host's policies, where there are any.
@@ -83,8 +86,8 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
         let watch = Watch::start(Arc::clone(&restore.meter), quiet);
         let result = restore.execute(&plan).await;
         drop(watch);
-        let ended = claims.end(&result);
-        let exit = finish(out, args, &result?)?;
+        let ended = claims.end(&result, restore.meter.has_changed());
+        let exit = finish(out, args, &result.map_err(with_way_on)?)?;
         ended.map(|()| exit).map_err(Problem::from)
     })
 }
@@ -120,8 +123,10 @@ fn forget(args: &Args, id: &str) -> Result<Exit, Problem> {
     let host =
         host.ok_or_else(|| Problem::Usage("--forget needs the controller's state: --state DIR".to_owned()))?;
     let policy = host.find(name.as_str())?.id;
-    host.state()?.forget_restore(&policy, id)?;
-    output::note(format!("restore {id} is forgotten: runs of {policy} go on"));
+    let id = Some(id).filter(|id| *id != args::ALL);
+    for id in host.state()?.forget_restores(&policy, id)? {
+        output::note(format!("restore {id} is forgotten"));
+    }
     Ok(Exit::Ok)
 }
 
@@ -133,7 +138,16 @@ fn show(out: &mut Output, args: &Args, plan: &RestorePlan, place: &str, next: &s
         }
         format => out.bytes(output::to_document(format, plan)?.as_bytes())?,
     }
-    Ok(Exit::Ok)
+    if plan.damage.is_empty() {
+        return Ok(Exit::Ok);
+    }
+    output::warn(format!("what lies in objects that are missing or damaged cannot be restored; {OLDER}"));
+    Ok(Exit::Partial)
+}
+
+fn with_way_on(failure: Failure) -> Failure {
+    let damaged = failure.fix.is_none() && failure.reason.ends_with("Damaged");
+    if damaged { failure.fix(OLDER) } else { failure }
 }
 
 fn finish(out: &mut Output, args: &Args, report: &RestoreReport) -> Result<Exit, Problem> {
@@ -141,5 +155,9 @@ fn finish(out: &mut Output, args: &Args, report: &RestoreReport) -> Result<Exit,
         Format::Table | Format::Wide => out.bytes(screen::report(report, out.color()).as_bytes())?,
         format => out.bytes(output::to_document(format, report)?.as_bytes())?,
     }
-    Ok(if report.is_whole() { Exit::Ok } else { Exit::Partial })
+    if report.is_whole() {
+        return Ok(Exit::Ok);
+    }
+    output::warn(format!("not everything is back; where the backup is damaged, {OLDER}"));
+    Ok(Exit::Partial)
 }

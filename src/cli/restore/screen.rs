@@ -182,6 +182,7 @@ fn files(text: &mut String, name: &str, report: &FilesReport, color: bool) {
         (report.failed, "not restored", Style::Red),
         (report.unreadable, "were not readable when the backup was made", Style::Yellow),
         (report.unset, "owners, modes, attributes or times could not be set", Style::Yellow),
+        (report.other_owner, "entries are yours instead of their owner's (needs root)", Style::Yellow),
         (report.skipped_setuid, "setuid bits left out (--preserve-setuid)", Style::Dim),
         (report.skipped_devices, "devices left out (--devices)", Style::Dim),
     ];

@@ -17,6 +17,7 @@ pub mod policies;
 pub mod port;
 pub mod process;
 mod removed;
+pub mod restores;
 mod secrets;
 pub mod state;
 pub mod tasks;

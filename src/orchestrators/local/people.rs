@@ -1,4 +1,4 @@
-//! What people leave for the controller, and what it leaves for them: requests and answers, restores, holds, drills.
+//! What people leave for the controller, and what it leaves for them: requests and answers, holds, drills.
 //!
 //! Everything is a file of its own, so that the command line needs no connection to the controller and nothing is lost
 //! while none runs.
@@ -8,12 +8,11 @@ use crate::{
         identity::PolicyId,
         names::SnapshotName,
         run::{RunPlan, RunState},
-        verdict::Failure,
     },
-    orchestrators::local::{files, process::ProcessId, state::StateDir},
+    orchestrators::local::{files, state::StateDir},
     plan::{
         action::Answer,
-        observed::{Drill, Request, Restore, Wish},
+        observed::{Drill, Request, Wish},
         task_spec::KeepFiles,
     },
 };
@@ -40,18 +39,6 @@ struct Asked {
     #[serde(flatten)]
     request: Request,
     patience_seconds: u64,
-}
-
-/// A restore as it is recorded.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RestoreRecord {
-    started_at: Timestamp,
-    message: String,
-    process: ProcessId,
-    /// Why it ended badly.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    failure: Option<String>,
 }
 
 impl StateDir {
@@ -146,43 +133,8 @@ impl StateDir {
         Ok(requests)
     }
 
-    /// Claims the policy's sources for a restore that writes into them; runs wait from then on.
-    ///
-    /// The claim ends with [`RestoreClaim::succeeded`] or [`RestoreClaim::unchanged`]. Any other end, that of the process
-    /// included, holds the policy until a later restore succeeds or a person forgets this one.
-    ///
-    /// # Errors
-    /// A run or another restore is active.
-    pub fn begin_restore(
-        &self,
-        policy: &PolicyId,
-        message: &str,
-        now: Timestamp,
-    ) -> Result<RestoreClaim, Failure> {
-        let failed = |error: io::Error| Failure::permanent("StateUnusable", error.to_string());
-        let _lock = self.lock_policy(policy).map_err(failed)?;
-        if let Some(slot) = self.active_slot(policy).map_err(failed)? {
-            let message = format!(
-                "run {slot} of {policy} is active; a restore into its sources would be backed up half done"
-            );
-            let fix = format!("wait for it (backstay status {policy}), or stop it: backstay cancel {policy}");
-            return Err(Failure::temporary("RunActive", message).fix(fix));
-        }
-        let restores = self.restores(policy).map_err(failed)?;
-        if let Some((other, _)) = restores.iter().find(|(restore, _)| restore.active) {
-            let message = format!("restore {} into the sources of {policy} is active", other.id);
-            return Err(Failure::temporary("RestoreActive", message).fix("wait for its end"));
-        }
-        let id = random_id().map_err(failed)?;
-        let process = ProcessId::current().unwrap_or_else(ProcessId::gone);
-        let record = RestoreRecord { started_at: now, message: message.to_owned(), process, failure: None };
-        let path = self.note("restores", policy, &format!("{id}.json"));
-        files::write_json(&path, &record).map_err(failed)?;
-        Ok(RestoreClaim { state: self.clone(), policy: policy.clone(), id, path, record })
-    }
-
     /// The slot of the policy's run that is not over.
-    fn active_slot(&self, policy: &PolicyId) -> io::Result<Option<String>> {
+    pub(super) fn active_slot(&self, policy: &PolicyId) -> io::Result<Option<String>> {
         for (slot, folder) in files::entries(&self.runs_of(policy))? {
             if !folder.join("plan.json").exists() {
                 continue;
@@ -212,59 +164,6 @@ impl StateDir {
     pub fn active_plan(&self, policy: &PolicyId) -> io::Result<Option<RunPlan>> {
         let Some(slot) = self.active_slot(policy)? else { return Ok(None) };
         files::read_json(&self.runs_of(policy).join(slot).join("plan.json"))
-    }
-
-    /// The restores of a policy that are not settled, oldest first, with the processes of those that run.
-    pub(super) fn restores(&self, policy: &PolicyId) -> io::Result<Vec<(Restore, Option<ProcessId>)>> {
-        let mut restores = Vec::new();
-        for (id, path) in self.notes("restores", policy)? {
-            let id = id.trim_end_matches(".json").to_owned();
-            let record = match files::read_json::<RestoreRecord>(&path) {
-                Ok(Some(record)) => record,
-                Ok(None) => continue,
-                // It was one of these sources: they are held until a person has looked.
-                Err(error) if is_spoilt(&error) => {
-                    let (started_at, message) = (Timestamp::UNIX_EPOCH, error.to_string());
-                    restores.push((Restore { id, started_at, active: false, message }, None));
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let active = record.failure.is_none() && record.process.is_alive();
-            let message = match (&record.failure, active) {
-                (Some(failure), _) => format!("{}: {failure}", record.message),
-                (None, true) => record.message,
-                (None, false) => format!("{}: its process ended in the middle", record.message),
-            };
-            let restore = Restore { id, started_at: record.started_at, active, message };
-            restores.push((restore, active.then_some(record.process)));
-        }
-        restores.sort_by_key(|(restore, _)| restore.started_at);
-        Ok(restores)
-    }
-
-    /// True while a restore writes into the policy's sources.
-    ///
-    /// # Errors
-    /// A folder that cannot be read.
-    pub fn is_restoring(&self, policy: &PolicyId) -> io::Result<bool> {
-        Ok(self.restores(policy)?.iter().any(|(restore, _)| restore.active))
-    }
-
-    /// Forgets a restore that ended badly: the person says that the sources are good as they are.
-    ///
-    /// # Errors
-    /// There is no such restore, or it runs.
-    pub fn forget_restore(&self, policy: &PolicyId, id: &str) -> Result<(), Failure> {
-        let failed = |error: io::Error| Failure::permanent("StateUnusable", error.to_string());
-        match self.restores(policy).map_err(failed)?.iter().find(|(restore, _)| restore.id == id) {
-            Some((restore, _)) if restore.active => {
-                let message = format!("restore {id} of {policy} is active");
-                Err(Failure::permanent("RestoreActive", message).fix("wait for its end, or interrupt it"))
-            }
-            Some(_) => files::remove(&self.note("restores", policy, &format!("{id}.json"))).map_err(failed),
-            None => Err(Failure::permanent("NotFound", format!("{policy} has no restore {id}"))),
-        }
     }
 
     /// Keeps a snapshot from being pruned, or no longer.
@@ -325,53 +224,6 @@ impl StateDir {
     }
 }
 
-/// A restore that has claimed a policy's sources.
-#[derive(Debug)]
-pub struct RestoreClaim {
-    state: StateDir,
-    policy: PolicyId,
-    id: String,
-    path: PathBuf,
-    record: RestoreRecord,
-}
-
-impl RestoreClaim {
-    /// The restore's identity, for people.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// The sources are as the snapshot was: this and all earlier restores that ended badly are settled.
-    ///
-    /// # Errors
-    /// A file that cannot be removed.
-    pub fn succeeded(self) -> io::Result<()> {
-        for (restore, _) in self.state.restores(&self.policy)? {
-            if restore.id != self.id && !restore.active {
-                files::remove(&self.state.note("restores", &self.policy, &format!("{}.json", restore.id)))?;
-            }
-        }
-        files::remove(&self.path)
-    }
-
-    /// Nothing was written into the sources: as if it had not begun.
-    ///
-    /// # Errors
-    /// A file that cannot be removed.
-    pub fn unchanged(self) -> io::Result<()> {
-        files::remove(&self.path)
-    }
-
-    /// It ended badly after something was written: the policy is held.
-    ///
-    /// # Errors
-    /// A file that cannot be written; the end of this process has the same effect.
-    pub fn failed(mut self, why: &str) -> io::Result<()> {
-        self.record.failure = Some(why.to_owned());
-        files::write_json(&self.path, &self.record)
-    }
-}
-
 /// The policy that a file of `requests`, `restores`, `holds` or `drills` speaks of.
 pub(super) fn policy_of(file_name: &str) -> Option<PolicyId> {
     let stem =
@@ -380,7 +232,7 @@ pub(super) fn policy_of(file_name: &str) -> Option<PolicyId> {
 }
 
 /// True for a file that will not become readable by waiting.
-fn is_spoilt(error: &io::Error) -> bool {
+pub(super) fn is_spoilt(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::PermissionDenied)
 }
 
@@ -390,7 +242,8 @@ fn is_older(path: &Path, age: Duration) -> bool {
     modified.is_ok_and(|at| at.elapsed().is_ok_and(|found| found > age))
 }
 
-fn random_id() -> io::Result<String> {
+/// A name that nothing else has.
+pub(super) fn random_id() -> io::Result<String> {
     let mut random = [0u8; 6];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
     Ok(data_encoding::HEXLOWER.encode(&random))
@@ -480,7 +333,7 @@ mod tests {
         fs::write(state.note("restores", &policy, "x.json"), "{").unwrap();
         let restores = state.restores(&policy).unwrap();
         assert!(!restores[0].0.active && restores[0].0.message.contains("x.json"));
-        state.forget_restore(&policy, "x").unwrap();
+        state.forget_restores(&policy, None).unwrap();
         fs::write(state.drill_file(&policy), "{").unwrap();
         assert_eq!(state.drill(&policy).unwrap(), None);
         for (name, state_json) in [("active", "{}"), ("spoilt", "{")] {

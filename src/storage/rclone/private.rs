@@ -79,7 +79,7 @@ fn sweep(place: &Path) {
         }
         let Ok(about) = entry.metadata() else { continue };
         // A new one is locked only a moment after it was made.
-        let new = about.modified().ok().and_then(|at| at.elapsed().ok()).is_none_or(|age| age.as_secs() < 60);
+        let new = about.modified().ok().and_then(|at| at.elapsed().ok()).is_none_or(|age| age.as_secs() < 10);
         if !about.is_dir() || about.uid() != own || new {
             continue;
         }

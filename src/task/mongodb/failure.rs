@@ -132,7 +132,8 @@ fn anonymous(connection: &Connection) -> Failure {
     .fix(format!("set {place}.username and {place}.passwordFrom"))
 }
 
-fn unauthorized(message: &str, connection: &Connection, needs: Needs) -> Failure {
+/// A user that lacks a role.
+pub fn unauthorized(message: &str, connection: &Connection, needs: Needs) -> Failure {
     let user = connection.user().unwrap_or("the user");
     Failure::new(
         Verdict::Credentials,

@@ -130,8 +130,12 @@ impl Tool {
         configure: impl FnOnce(&mut Command),
     ) -> Result<Self, Failure> {
         let missing = |e: &dyn std::fmt::Display| {
-            Failure::permanent("ToolMissing", format!("{} cannot be started: {e}", program.display()))
-                .fix(format!("install {name} (MongoDB database tools 100.7 or later) in PATH"))
+            Failure::permanent("ToolMissing", format!("{} cannot be started: {e}", program.display())).fix(
+                match name {
+                    "mongod" => "install mongod of the version that is backed up, in PATH".to_owned(),
+                    _ => format!("install {name} (MongoDB database tools 100.7 or later) in PATH"),
+                },
+            )
         };
         let program = find(program).ok_or_else(|| missing(&"there is no such program"))?;
         let mut command = child::command(program);

@@ -29,7 +29,7 @@ impl fmt::Display for Level {
         match self {
             Self::Listing => f.write_str("listing"),
             Self::Scrub { of: 1, .. } => f.write_str("scrub"),
-            Self::Scrub { n, of } => write!(f, "scrub {n}/{of}"),
+            Self::Scrub { n, of } => write!(f, "scrub {}/{of}", n + 1),
             Self::Open => f.write_str("open"),
             Self::Drill => f.write_str("drill"),
         }

@@ -158,7 +158,7 @@ impl<'a> Extractor<'a> {
         if !alike || Some(hash_file(&fd, &mut self.buffer)?) != record.hash {
             return Ok(false);
         }
-        self.job.set_metadata(&Made::Open(fd.as_fd()), record, &record.path, &mut self.report);
+        self.job.set_metadata_of_unchanged(fd.as_fd(), &stat, record, &mut self.report);
         Ok(true)
     }
 }

@@ -1,15 +1,15 @@
 //! What all parts of one restore of files share.
 
 use super::{
-    metadata::{Made, MetadataOptions, apply, drop_other_xattrs},
+    metadata::{Made, MetadataOptions, apply, apply_to_unchanged, drop_other_xattrs},
     report::FilesReport,
     root::Root,
     spool::STATE,
 };
 use crate::{domain::verdict::Failure, storage::index::record::Record, task::context::Meter};
 use rustix::{
-    fd::OwnedFd,
-    fs::{Access, AtFlags, Mode, OFlags, accessat, openat},
+    fd::{BorrowedFd, OwnedFd},
+    fs::{Access, AtFlags, Mode, OFlags, Stat, accessat, openat},
 };
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -69,6 +69,18 @@ impl Job<'_> {
             drop_other_xattrs(made, record, path, report);
         }
         apply(made, record, path, &self.options.metadata, report);
+    }
+
+    /// The same for a file that is there with its content.
+    pub fn set_metadata_of_unchanged(
+        &self,
+        fd: BorrowedFd<'_>,
+        stat: &Stat,
+        record: &Record,
+        report: &mut FilesReport,
+    ) {
+        drop_other_xattrs(&Made::Open(fd), record, &record.path, report);
+        apply_to_unchanged(fd, stat, record, &record.path, &self.options.metadata, report);
     }
 
     /// Remembers, on the disk, that a file with several names is not restored under `path`.

@@ -32,6 +32,7 @@ pub fn identity(state: &Path) -> Option<String> {
 
 /// The journal of one restore.
 pub struct Journal {
+    is_new: bool,
     done: BTreeSet<(u32, u64)>,
     finished: SyncSender<(u32, u64)>,
     writer: JoinHandle<Result<(), Failure>>,
@@ -56,7 +57,12 @@ impl Journal {
         };
         let (finished, units) = sync_channel(64);
         let writer = spawn(move || write(&path, file, &directory, &units));
-        Ok(Self { done: done.unwrap_or_default(), finished, writer })
+        Ok(Self { is_new: done.is_none(), done: done.unwrap_or_default(), finished, writer })
+    }
+
+    /// No earlier run of the same restore is gone on with.
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// True when an earlier run has this unit on the disk.

@@ -7,10 +7,11 @@ use super::report::FilesReport;
 use crate::storage::index::record::{EntryKind, FileTime, Record};
 use rustix::{
     fs::{
-        AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chmod, chownat, fchmod, fchown, fsetxattr,
-        futimens, getxattr, listxattr, removexattr, setxattr, utimensat,
+        AtFlags, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags, chmod, chownat, fchmod, fchown,
+        fsetxattr, futimens, getxattr, listxattr, removexattr, setxattr, utimensat,
     },
     io::Errno,
+    process::geteuid,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -66,11 +67,43 @@ pub fn apply(
     options: &MetadataOptions,
     report: &mut FilesReport,
 ) {
-    if let Some((owner, group)) = owner(record, &options.ownership) {
-        note(report, path, "owner", set_owner(made, owner, group));
+    match owner(record, &options.ownership) {
+        Some((owner, group)) => note(report, path, "owner", set_owner(made, owner, group)),
+        None if record.uid != geteuid().as_raw() => report.other_owner += 1,
+        None => {}
     }
     let mode = mode(record, options, report);
     note(report, path, "mode", set_mode(made, mode));
+    apply_rest(made, record, path, options, report);
+}
+
+/// The same for an unchanged file: one that belongs to whom it should and has its mode keeps them. Setting them anew would
+/// take the setuid bits and file capabilities away that it has.
+pub fn apply_to_unchanged(
+    fd: BorrowedFd<'_>,
+    stat: &Stat,
+    record: &Record,
+    path: &[u8],
+    options: &MetadataOptions,
+    report: &mut FilesReport,
+) {
+    let owner = owner(record, &options.ownership);
+    let is_owner =
+        owner.is_some_and(|(user, group)| (user.as_raw(), group.as_raw()) == (stat.st_uid, stat.st_gid));
+    if is_owner && stat.st_mode & 0o7777 == record.mode & 0o7777 {
+        apply_rest(&Made::Open(fd), record, path, options, report);
+    } else {
+        apply(&Made::Open(fd), record, path, options, report);
+    }
+}
+
+fn apply_rest(
+    made: &Made<'_>,
+    record: &Record,
+    path: &[u8],
+    options: &MetadataOptions,
+    report: &mut FilesReport,
+) {
     for (name, value) in &record.xattrs {
         if name == b"security.capability" && !options.preserve_setuid {
             report.skipped_setuid += 1;

@@ -30,6 +30,8 @@ pub struct FilesReport {
     pub skipped_devices: u64,
     /// setuid bits and file capabilities that were not set, because that was not asked for.
     pub skipped_setuid: u64,
+    /// Entries that belong to whoever restores, because only root can give them to their owner in the backup.
+    pub other_owner: u64,
     /// Entries that the backup itself could not read.
     pub unreadable: u64,
     /// Owners, modes, attributes and times that could not be set.
@@ -97,6 +99,7 @@ impl FilesReport {
             deleted,
             skipped_devices,
             skipped_setuid,
+            other_owner,
             unreadable,
             unset,
             failed,
@@ -113,6 +116,7 @@ impl FilesReport {
         self.deleted += deleted;
         self.skipped_devices += skipped_devices;
         self.skipped_setuid += skipped_setuid;
+        self.other_owner += other_owner;
         self.unreadable += unreadable;
         self.unset += unset;
         self.failed += failed;

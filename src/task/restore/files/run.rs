@@ -84,6 +84,8 @@ struct Run<'a> {
     job: Job<'a>,
     selection: &'a Selection,
     report: FilesReport,
+    /// The target may have been changed.
+    begun: bool,
 }
 
 impl Run<'_> {
@@ -106,12 +108,22 @@ impl Run<'_> {
             meter: &from.meter,
         };
         let journal = Journal::open(&target.state_path(), &target.identity, journal_directory)?;
-        let mut run = Run { from, runtime, job, selection: &selection, report: FilesReport::default() };
-        let contents = run.all(journal)?;
-        let report = std::mem::take(&mut run.report);
+        let mut run =
+            Run { from, runtime, job, selection: &selection, report: FilesReport::default(), begun: false };
+        let is_new = journal.is_new();
+        let contents = run.all(journal);
+        let (report, begun) = (std::mem::take(&mut run.report), run.begun);
         drop(run);
-        target.close(contents.root_time)?;
-        Ok(report)
+        match contents {
+            Ok(contents) => target.close(contents.root_time).map(|()| report),
+            Err(failure) => {
+                // Where nothing was begun nothing is to be gone on with. The failure is what matters.
+                if is_new && !begun {
+                    let _ = target.close(None);
+                }
+                Err(failure)
+            }
+        }
     }
 
     fn all(&mut self, journal: Journal) -> Result<Contents, Failure> {
@@ -121,6 +133,8 @@ impl Run<'_> {
         self.check_space(&contents)?;
         let packs = self.packs(&contents)?;
         self.job.meter.begin(&format!("{name}: restoring"), Some(contents.bytes));
+        self.job.meter.changes();
+        self.begun = true;
         make_directories(&self.job, &mut self.report)?;
         let units = packs.units(&self.job.spool, self.job.existing == Existing::Replace)?;
         let work = Work {

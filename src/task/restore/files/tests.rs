@@ -158,6 +158,21 @@ async fn nothing_is_extra_where_the_backup_lacks_something() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restore_of_what_is_not_there_leaves_nothing_behind() {
+    let target = tempfile::tempdir().unwrap();
+    let fixture = Fixture::new(small_tree()).await;
+    let mut restore = fixture.restore(target.path());
+    restore.options.include = vec!["nothere".to_owned()];
+    let failure = restore.clone().run().await.unwrap_err();
+    assert_eq!(failure.reason, "PathNotInBackup");
+    assert!(!restore.meter.has_changed());
+    assert_eq!(fs::read_dir(target.path()).unwrap().count(), 0);
+    restore.options.include = vec!["a".to_owned()];
+    assert!(restore.clone().run().await.unwrap().is_whole());
+    assert!(restore.meter.has_changed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_another_restore_left_behind_is_not_restored() {
     let target = tempfile::tempdir().unwrap();
     let interrupted = Fixture::new(small_tree()).await;
@@ -288,8 +303,14 @@ async fn setuid_and_devices_come_back_only_when_asked_for() {
     let mut restore = fixture.restore(target.path());
     restore.options.metadata.preserve_setuid = true;
     restore.options.metadata.devices = true;
-    let report = restore.run().await.unwrap();
-    assert_eq!(fs::metadata(target.path().join("tool")).unwrap().mode() & 0o7777, 0o6755);
+    let report = restore.clone().run().await.unwrap();
+    let mode = || fs::metadata(target.path().join("tool")).unwrap().mode() & 0o7777;
+    assert_eq!(mode(), 0o6755);
+    // A file that is as it was backed up keeps what it has.
+    restore.options.metadata.preserve_setuid = false;
+    restore.confirmed = true;
+    assert_eq!(restore.run().await.unwrap().unchanged, 1);
+    assert_eq!(mode(), 0o6755);
     // Only root of the machine's own user namespace may make one.
     assert_eq!(report.special + report.failed, 1, "{report:?}");
 }

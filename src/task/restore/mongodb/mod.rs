@@ -1,7 +1,7 @@
 //! Restoring a dump: from a source record into a deployment.
 //!
 //! 1. [`plan`]: the list of namespaces, through the filter, says what will be there; a target that holds documents of
-//!    one of them is refused unless it may be replaced.
+//!    one of them is refused unless it may be replaced, and so is a user who may not restore.
 //! 2. [`parts`]: all parts are compared with the remote's listing (or read once), before the database is touched.
 //! 3. [`feed`]: part by part, each verified before a byte goes on, through the filter into mongorestore.
 //! 4. [`users`]: merged, when they were asked for; none that is there is ever lost.
@@ -12,6 +12,7 @@ mod feed;
 mod job;
 mod parts;
 mod plan;
+mod rights;
 mod run;
 mod users;
 

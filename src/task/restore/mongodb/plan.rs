@@ -1,5 +1,6 @@
 //! What would be restored, and what of it is there already.
 
+use super::rights;
 use crate::{
     domain::verdict::{Failure, Verdict},
     storage::archive::{
@@ -28,7 +29,7 @@ pub struct Plan {
 /// Applies the filter to the list of namespaces and looks at the target.
 ///
 /// # Errors
-/// Nothing that fits, two namespaces that would be one, a target that cannot be read.
+/// Nothing that fits, two namespaces that would be one, a target that cannot be read, or not be written by this user.
 pub(super) async fn make(
     connection: &Connection,
     mut entries: Vec<Entry>,
@@ -57,6 +58,8 @@ pub(super) async fn make(
     let occupied = occupied(&client, &targets)
         .await
         .map_err(|e| failure::from_driver_for(&e, connection, Needs::Restore))?;
+    let databases = targets.iter().map(|target| target.database.as_str()).collect();
+    rights::check(&client, connection, &databases, !occupied.is_empty()).await?;
     Ok(Plan { entries, occupied })
 }
 

@@ -34,6 +34,7 @@ impl Job<'_> {
         let pack = self.record.packs.first().ok_or_else(|| damaged("the record names no pack"))?;
         let reader = PackReader::open(self.store.clone(), pack).await?;
         parts::check(&*self.store, &reader, pack, self.meter).await?;
+        self.meter.changes();
         if self.options.users {
             users::clear(self.connection).await?;
         }
