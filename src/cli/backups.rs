@@ -8,10 +8,10 @@ use crate::{
     },
     domain::{
         location::Location,
-        names::{InstanceName, PolicyName},
+        names::{InstanceName, PolicyName, SnapshotName},
         policy::Policy,
     },
-    orchestrators::local::lookup::Host,
+    orchestrators::local::lookup::{Host, Known},
     storage::rclone::{Mode, Rclone, RcloneOptions},
     task::real::store_options,
 };
@@ -44,6 +44,16 @@ impl BackupsArgs {
     /// What is named cannot be used.
     pub fn host(&self) -> Result<Option<Host>, Problem> {
         if self.site.is_there() { self.site.host().map(Some) } else { Ok(None) }
+    }
+
+    /// Snapshots at `place` that a person holds, as far as this host's controller knows.
+    pub fn held(&self, place: &Place) -> Vec<SnapshotName> {
+        let Ok(Some(host)) = self.host() else { return Vec::new() };
+        let (Some(state), Ok((all, _))) = (&host.state, host.all()) else { return Vec::new() };
+        let is_there = |known: &&Known| {
+            known.policy.as_ref().is_ok_and(|policy| Backups::of(policy).is_ok_and(|own| own.place == *place))
+        };
+        all.iter().filter(is_there).flat_map(|known| state.holds(&known.id).unwrap_or_default()).collect()
     }
 
     /// The place that is given; else that of `policy`; else that of this host's policies, when it is only one.

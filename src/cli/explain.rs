@@ -6,26 +6,34 @@ use crate::{
         documents,
         exit::Exit,
         facts::{FactsArgs, place},
-        output::{Format, Output, OutputArgs},
+        output::{self, Format, Output, OutputArgs},
         policy_document::PolicyDocument,
         problem::Problem,
+        prune::{kept_apart, run_deadline},
         runtime::block_on,
+        site::DEFAULT_STATE,
         style::Style,
         time,
     },
     domain::{
+        identity::PolicyId,
         policy::{MongoUri, Policy, Source, VolumePlace},
-        retention::{self, Point, Retention},
+        retention::{Reason, Retention},
     },
+    orchestrators::local::state::StateDir,
     plan::{
         effective,
         validate::{self, Loaded},
     },
     storage::{catalog::Catalog, rclone::Mode},
+    task::prune,
 };
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use jiff::{SignedDuration, Timestamp};
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 /// Slots that are listed.
 const SLOTS: usize = 3;
@@ -46,6 +54,9 @@ pub struct Args {
     /// Read the remote too, and say what retention would delete
     #[arg(long)]
     preview: bool,
+    /// The controller's state directory, which knows what is held (with --preview)
+    #[arg(long, value_name = "DIR", env = "BACKSTAY_STATE", default_value = DEFAULT_STATE)]
+    state: PathBuf,
     #[command(flatten)]
     facts: FactsArgs,
     #[command(flatten)]
@@ -83,7 +94,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
         }
         explain(policy, now, out)?;
         if args.preview {
-            preview(policy, now, out)?;
+            preview(policy, &args.state, now, out)?;
         }
     }
     Ok(Exit::Ok)
@@ -148,7 +159,7 @@ fn explain(policy: &Policy, now: Timestamp, out: &mut Output) -> Result<(), Prob
 }
 
 /// What retention makes of the snapshots that are there.
-fn preview(policy: &Policy, now: Timestamp, out: &mut Output) -> Result<(), Problem> {
+fn preview(policy: &Policy, state: &Path, now: Timestamp, out: &mut Output) -> Result<(), Problem> {
     let backups = Backups::of(policy)?;
     let catalog = block_on(async {
         let store = backups.open(Mode::Read).await?;
@@ -156,25 +167,29 @@ fn preview(policy: &Policy, now: Timestamp, out: &mut Output) -> Result<(), Prob
         store.stop().await;
         Ok(catalog?)
     })?;
-    let points: Vec<Point> = catalog
-        .of(Some(&policy.name))
-        .map(|manifest| Point {
-            name: manifest.snapshot.clone(),
-            committed_at: manifest.committed_at,
-            complete: manifest.complete,
-        })
-        .collect();
-    let decisions =
-        retention::decide(&points, &policy.retention, &BTreeSet::new(), SignedDuration::ZERO, now);
+    let held = if StateDir::is_one(state) {
+        let state = StateDir::open(state)?;
+        let id = PolicyId::new(None, policy.name.clone());
+        kept_apart(&state, &id).with_context(|| format!("{} cannot be read", state.root().display()))?
+    } else {
+        output::note("what is held is not known here: name the controller's state with --state");
+        BTreeSet::new()
+    };
+    let deadline = run_deadline(policy);
+    let decisions = prune::decide(&policy.name, &policy.retention, &held, deadline, &catalog, now);
     for decision in &decisions {
         let reasons: Vec<_> = decision.reasons.iter().map(ToString::to_string).collect();
         match decision.is_doomed() {
             true => out.line(format!(
-                "{:<9} {}: no rule keeps it; it goes once two days have passed",
-                "Drop", decision.name
+                "{:<9} {}: no rule keeps it; the next run removes it, or backstay prune {}",
+                "Drop", decision.name, policy.name
             ))?,
             false => out.line(format!("{:<9} {}: {}", "Kept", decision.name, reasons.join(", ")))?,
         }
+    }
+    if decisions.iter().any(|decision| decision.reasons.contains(&Reason::Grace)) {
+        let span = time::span(prune::grace(deadline).unsigned_abs());
+        out.line(format!("{:<9} {span}: two days, and the longest time that a run can take", "Grace"))?;
     }
     if decisions.is_empty() {
         out.line(format!("{:<9} no snapshot yet", "Kept"))?;

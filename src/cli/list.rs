@@ -43,7 +43,10 @@ pub struct Args {
 struct Listing {
     /// Newest first.
     snapshots: Vec<SnapshotSummary>,
-    /// Begun, never finished.
+    /// Those that this host's controller is told to keep, whatever retention says.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    held: Vec<SnapshotName>,
+    /// Begun and not finished, or removed and not quite gone.
     unfinished: Vec<SnapshotName>,
     /// With a manifest that cannot be read.
     damaged: Vec<SnapshotName>,
@@ -63,8 +66,11 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
     })?;
     let policy = args.policy.as_ref();
     let meant = |name: &SnapshotName| policy.is_none_or(|policy| policy == name.policy());
+    let snapshots: Vec<_> = catalog.of(policy).map(Manifest::summary).collect();
+    let held = args.backups.held(&backups.place);
     let listing = Listing {
-        snapshots: catalog.of(policy).map(Manifest::summary).collect(),
+        held: snapshots.iter().map(|s| &s.name).filter(|name| held.contains(name)).cloned().collect(),
+        snapshots,
         unfinished: catalog.unfinished.iter().filter(|name| meant(name)).cloned().collect(),
         damaged: catalog
             .damaged
@@ -102,7 +108,7 @@ fn table(listing: &Listing, wide: bool, now: Timestamp) -> Table {
             human(snapshot.stored_bytes()).into(),
             count(snapshot.files()).into(),
             count(snapshot.documents()).into(),
-            state(snapshot),
+            marked(state(snapshot), listing.held.contains(&snapshot.name)),
         ];
         if wide {
             let names: Vec<_> = snapshot.sources.iter().map(|source| source.source.to_string()).collect();
@@ -142,6 +148,11 @@ pub fn state(snapshot: &SnapshotSummary) -> Cell {
         format!("without {}", missing.join(", "))
     };
     Cell::styled(format!("partial: {why}"), Style::Yellow)
+}
+
+/// The same, of a snapshot that stays whatever retention says.
+fn marked(state: Cell, is_held: bool) -> Cell {
+    if is_held { Cell::styled(format!("{}, held", state.text()), Style::Plain) } else { state }
 }
 
 /// A number with thousands apart, or a dash for none.

@@ -10,16 +10,24 @@ use crate::{
         site::SiteArgs,
         time,
     },
-    domain::{names::SnapshotName, policy::Policy, retention::Decision, verdict::Failure},
-    orchestrators::local::lookup::{Host, Known},
+    domain::{
+        identity::PolicyId, names::SnapshotName, policy::Policy, retention::Decision, verdict::Failure,
+    },
+    orchestrators::local::{
+        lookup::{Host, Known},
+        state::StateDir,
+    },
     storage::{catalog::Catalog, owner, rclone::Mode, store::ObjectStore},
     task::prune::{self, Pruned, Request},
 };
 use anyhow::Context as _;
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, io};
 
 /// Remove the snapshots that retention drops, now
+///
+/// A snapshot that no rule keeps any more stays for a grace period: two days, and the longest time that a run of the
+/// policy can take. Then it goes, and its bytes with it.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:
   backstay prune nightly --dry-run
@@ -46,8 +54,26 @@ pub struct Args {
 struct Outcome {
     dry_run: bool,
     removed: Vec<SnapshotName>,
+    /// Told before anything is removed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kept: Vec<Kept>,
     objects: u64,
     warnings: Vec<String>,
+}
+
+/// A snapshot that stays, and why.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Kept {
+    name: SnapshotName,
+    reasons: Vec<String>,
+}
+
+impl From<&Decision> for Kept {
+    fn from(decision: &Decision) -> Self {
+        let reasons = decision.reasons.iter().map(ToString::to_string).collect();
+        Self { name: decision.name.clone(), reasons }
+    }
 }
 
 /// Prunes, or says what would go.
@@ -92,8 +118,7 @@ fn prune(args: &Args, host: &Host, known: &Known, policy: &Policy) -> Result<Out
     let state = host.state()?;
     let read = || format!("{} cannot be read", state.root().display());
     let site = state.site().with_context(read)?;
-    let tested = state.drill(&known.id).with_context(read)?.and_then(|drill| drill.last_passed);
-    let held: BTreeSet<_> = state.holds(&known.id).with_context(read)?.into_iter().chain(tested).collect();
+    let held = kept_apart(state, &known.id).with_context(read)?;
     let claimant = owner::Claimant {
         policy: &policy.name,
         instance: &policy.instance,
@@ -122,16 +147,30 @@ fn prune(args: &Args, host: &Host, known: &Known, policy: &Policy) -> Result<Out
 async fn carry_out(args: &Args, store: &dyn ObjectStore, request: &Request<'_>) -> Result<Outcome, Problem> {
     if args.dry_run {
         let decisions = request.decide(&Catalog::load(store).await?, time::now());
-        let removed =
-            decisions.into_iter().filter(Decision::is_doomed).map(|decision| decision.name).collect();
-        return Ok(Outcome { dry_run: true, removed, objects: 0, warnings: Vec::new() });
+        let (removed, kept): (Vec<_>, Vec<_>) = decisions.into_iter().partition(Decision::is_doomed);
+        return Ok(Outcome {
+            dry_run: true,
+            removed: removed.into_iter().map(|decision| decision.name).collect(),
+            kept: kept.iter().map(Kept::from).collect(),
+            objects: 0,
+            warnings: Vec::new(),
+        });
     }
     let Pruned { removed, objects, warnings } = prune::prune(store, request, time::now()).await?;
-    Ok(Outcome { dry_run: false, removed, objects, warnings })
+    Ok(Outcome { dry_run: false, removed, kept: Vec::new(), objects, warnings })
 }
 
-/// Longest time that a run can take, generously: debris younger than this and two days is left alone.
-fn run_deadline(policy: &Policy) -> u64 {
+/// Snapshots that stay whatever the rules say: those that people hold, and the newest that a restore was tested with.
+///
+/// # Errors
+/// Files that cannot be read.
+pub(super) fn kept_apart(state: &StateDir, policy: &PolicyId) -> io::Result<BTreeSet<SnapshotName>> {
+    let tested = state.drill(policy)?.and_then(|drill| drill.last_passed);
+    Ok(state.holds(policy)?.into_iter().chain(tested).collect())
+}
+
+/// Longest time that a run can take, generously: what is younger than this and two days is left alone.
+pub(super) fn run_deadline(policy: &Policy) -> u64 {
     let task = &policy.task;
     let attempt = task.timeout.as_secs().saturating_add(task.pending.as_secs()).saturating_add(1800);
     let steps = policy.sources().len() as u64 + 1;
@@ -143,6 +182,9 @@ fn print(outcome: &Outcome, out: &mut Output) -> Result<(), Problem> {
     let verb = if outcome.dry_run { "would remove" } else { "removed" };
     for name in &outcome.removed {
         out.line(format!("{verb} {name}"))?;
+    }
+    for Kept { name, reasons } in &outcome.kept {
+        out.line(format!("keeps {name}: {}", reasons.join(", ")))?;
     }
     if outcome.removed.is_empty() {
         out.line("no snapshot is dropped by retention")?;

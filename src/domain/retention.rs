@@ -75,14 +75,14 @@ pub enum Reason {
     Monthly(Date),
     /// The newest of this year.
     Yearly(i16),
-    /// A grace period ago it was still kept, and may be in use.
+    /// No rule keeps it any more, but one did within the last grace period: it may be in use.
     Grace,
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Newest => write!(f, "one of the newest {ALWAYS_KEPT}"),
+            Self::Newest => write!(f, "one of the newest {ALWAYS_KEPT}, which always stay"),
             Self::Held => f.write_str("held, or the newest restore-tested"),
             Self::OnlyOneSince => f.write_str("incomplete, with no complete one after it yet"),
             Self::Within(days) => write!(f, "within {days} days of the newest"),
@@ -91,7 +91,7 @@ impl fmt::Display for Reason {
             Self::Weekly(day) => write!(f, "the newest of the week of {day}"),
             Self::Monthly(day) => write!(f, "the newest of {}", day.strftime("%B %Y")),
             Self::Yearly(year) => write!(f, "the newest of {year}"),
-            Self::Grace => f.write_str("was kept until a grace period ago"),
+            Self::Grace => f.write_str("no rule keeps it; it stays for a grace period, as it may be in use"),
         }
     }
 }
@@ -114,8 +114,9 @@ impl Decision {
 
 /// What becomes of each of `points`, newest first.
 ///
-/// Evaluated twice, now and `grace` ago: only what both drop goes. Age is measured from the newest complete snapshot,
-/// never from the clock; `now` only tells which snapshots existed a grace period ago.
+/// Evaluated twice, now and `grace` ago: only what both drop goes. What did not exist then was not dropped then: it was
+/// the newest once since, and so kept. Age is measured from the newest complete snapshot, never from the clock; `now`
+/// only tells which snapshots existed a grace period ago.
 pub fn decide(
     points: &[Point],
     rules: &Retention,
@@ -129,7 +130,8 @@ pub fn decide(
     let before: Vec<&Point> = complete.iter().copied().filter(|point| point.committed_at <= then).collect();
 
     let mut reasons = keep(&complete, rules);
-    for name in keep(&before, rules).into_keys() {
+    let young = complete.iter().filter(|point| point.committed_at > then).map(|point| &point.name);
+    for name in keep(&before, rules).into_keys().chain(young) {
         let kept_now = reasons.entry(name).or_default();
         if kept_now.is_empty() {
             kept_now.insert(Reason::Grace);
@@ -267,6 +269,16 @@ mod tests {
     fn what_was_kept_a_grace_period_ago_stays() {
         let kept = kept_ages(&nights(0..30), &rules("l3"), NIGHT + DAY / 2, 3);
         assert_eq!(kept, vec![0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn what_is_younger_than_a_grace_period_stays_whatever_the_rules_say() {
+        let points = nights(0..30);
+        for (grace_days, kept) in
+            [(0, vec![0, 1]), (3, vec![0, 1, 2, 3]), (9, vec![0, 1, 2, 3, 4, 5, 6, 7, 8, 9])]
+        {
+            assert_eq!(kept_ages(&points, &rules("l1"), NIGHT + DAY / 2, grace_days), kept, "{grace_days}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
         document::{self, DocumentError},
         layout::{self, ObjectName},
         manifest::Manifest,
-        store::{ObjectStore, StoreError},
+        store::{Listed, ObjectStore, StoreError},
     },
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -57,7 +57,8 @@ impl Catalog {
     /// Reads the whole catalog of the instance at the store's root.
     ///
     /// # Errors
-    /// Any listing or manifest that could not be read; `NothingThere` when the instance has no folder.
+    /// Any listing or manifest that could not be read; `NothingThere` when the instance has no folder; `NoInstance`
+    /// when it is the folder of several.
     pub async fn load(store: &dyn ObjectStore) -> Result<Self, Failure> {
         let mut catalog = Self::default();
         let root = store.list("", false, false).await.map_err(|error| match error {
@@ -68,6 +69,9 @@ impl Catalog {
             .fix("compare the instance's name and destination.path with `rclone lsd REMOTE:PATH`"),
             error => error.into(),
         })?;
+        if !root.iter().any(is_instances) {
+            refuse_several(store, &root).await?;
+        }
         let mut days = Vec::new();
         for entry in root {
             if entry.is_dir && layout::is_day(&entry.path) {
@@ -176,6 +180,31 @@ impl Catalog {
             _ => failure,
         }
     }
+}
+
+/// Folders that are looked into for instances.
+const LOOKED_INTO: usize = 20;
+
+/// True for what only an instance's folder holds.
+fn is_instances(entry: &Listed) -> bool {
+    let name = entry.path.rsplit('/').next().unwrap_or_default();
+    if entry.is_dir { layout::is_day(name) } else { name.parse::<layout::ClaimName>().is_ok() }
+}
+
+/// The name of the instance is what people forget of a place.
+async fn refuse_several(store: &dyn ObjectStore, root: &[Listed]) -> Result<(), Failure> {
+    let mut instances = Vec::new();
+    for folder in root.iter().filter(|entry| entry.is_dir).take(LOOKED_INTO) {
+        if store.list(&folder.path, false, false).await?.iter().any(is_instances) {
+            instances.push(folder.path.as_str());
+        }
+    }
+    if instances.is_empty() {
+        return Ok(());
+    }
+    let message = format!("this is the folder of instances, and of none: it holds {}", instances.join(", "));
+    Err(Failure::permanent("NoInstance", message)
+        .fix(format!("add an instance to the place: --from REMOTE:PATH/{}", instances[0])))
 }
 
 fn incomplete(manifest: &Manifest) -> String {

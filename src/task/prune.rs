@@ -7,7 +7,7 @@
 mod request;
 mod sweep;
 
-pub use request::{Pruned, Request};
+pub use request::{Pruned, Request, decide, grace};
 use sweep::Unneeded;
 
 use crate::{

@@ -58,6 +58,12 @@ fn a_newcomer_gets_from_init_to_a_look_into_a_snapshot() {
     assert_eq!(all.as_array().unwrap().len(), 5);
     site.backstay(["prune", "nightly"]).ok().says(["no snapshot is dropped"]);
     site.backstay(["hold", name]).ok().says(["is held"]);
+    site.backstay(["list"]).ok().says(["complete, held"]);
+    assert_eq!(json(&from(&["list", "-o", "json"]).ok().stdout)["held"][0], name);
+    for verb in [&["prune", "nightly", "--dry-run"][..], &["explain", "-f", "policies", "--preview"]] {
+        site.backstay(verb).ok().says(["held, or the newest restore-tested"]);
+    }
+    site.backstay(["list", "--from", "box:WT"]).ends(1).says(["it holds site", "/site"]);
     site.backstay(["hold", "nightly-20200101T000000Z"]).ends(1).says(["no snapshot", "there is only"]);
     site.backstay(["hold", name, "--release"]).ok().says(["is released"]);
     site.backstay(["prune", "nightly", "--confirm=weekly"]).ends(2).says(["--confirm=nightly"]);

@@ -2,7 +2,7 @@
 
 use crate::{
     domain::{
-        names::SnapshotName,
+        names::{PolicyName, SnapshotName},
         retention::{self, Decision, Point, Retention},
     },
     storage::{catalog::Catalog, owner::Claimant},
@@ -38,27 +38,39 @@ pub struct Pruned {
 }
 
 impl Request<'_> {
-    /// Two days, and the longest run: by then whatever was under way is committed or dead.
-    fn grace(&self) -> SignedDuration {
-        let deadline = i64::try_from(self.run_deadline_seconds.min(100 * 365 * 86_400)).unwrap_or(i64::MAX);
-        SignedDuration::from_hours(48) + SignedDuration::from_secs(deadline)
-    }
-
     /// What began later than this is left alone.
     pub(super) fn before(&self, now: Timestamp) -> Timestamp {
-        now.checked_sub(self.grace()).unwrap_or(Timestamp::MIN)
+        now.checked_sub(grace(self.run_deadline_seconds)).unwrap_or(Timestamp::MIN)
     }
 
     /// What becomes of each snapshot of the policy.
     pub fn decide(&self, catalog: &Catalog, now: Timestamp) -> Vec<Decision> {
-        let points: Vec<_> = catalog
-            .of(Some(self.claimant.policy))
-            .map(|manifest| Point {
-                name: manifest.snapshot.clone(),
-                committed_at: manifest.committed_at,
-                complete: manifest.complete,
-            })
-            .collect();
-        retention::decide(&points, self.rules, &self.held, self.grace(), now)
+        decide(self.claimant.policy, self.rules, &self.held, self.run_deadline_seconds, catalog, now)
     }
+}
+
+/// Two days, and the longest run: by then whatever was under way is committed or dead.
+pub fn grace(run_deadline_seconds: u64) -> SignedDuration {
+    let deadline = i64::try_from(run_deadline_seconds.min(100 * 365 * 86_400)).unwrap_or(i64::MAX);
+    SignedDuration::from_hours(48) + SignedDuration::from_secs(deadline)
+}
+
+/// What becomes of each snapshot of `policy`, newest first.
+pub fn decide(
+    policy: &PolicyName,
+    rules: &Retention,
+    held: &BTreeSet<SnapshotName>,
+    run_deadline_seconds: u64,
+    catalog: &Catalog,
+    now: Timestamp,
+) -> Vec<Decision> {
+    let points: Vec<_> = catalog
+        .of(Some(policy))
+        .map(|manifest| Point {
+            name: manifest.snapshot.clone(),
+            committed_at: manifest.committed_at,
+            complete: manifest.complete,
+        })
+        .collect();
+    retention::decide(&points, rules, held, grace(run_deadline_seconds), now)
 }
