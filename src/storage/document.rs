@@ -180,7 +180,8 @@ impl<'a> DocumentWriter<'a> {
         }
         Err(last.unwrap_or_else(|| StoreError::Unavailable {
             operation: format!("storing {}/{}", self.directory, name(0)),
-            detail: "every name is taken by something damaged".to_owned(),
+            detail: "the remote keeps something else than it is sent, whatever the name: look at its health, its space, and what lies between"
+                .to_owned(),
         }))
     }
 

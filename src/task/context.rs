@@ -1,7 +1,10 @@
 //! What every verb of a task is given: the store, the attempt, limits, and where to report progress.
 
 use crate::{
-    domain::names::{AttemptId, SnapshotName},
+    domain::{
+        names::{AttemptId, SnapshotName},
+        snapshot::SnapshotSummary,
+    },
     plan::task_spec::Progress,
     storage::store::ObjectStore,
 };
@@ -45,6 +48,7 @@ pub struct Meter {
     total: AtomicU64,
     phase: Mutex<String>,
     changing: AtomicBool,
+    committed: Mutex<Option<(SnapshotSummary, Vec<String>)>>,
     remarks: Mutex<Vec<String>>,
 }
 
@@ -62,6 +66,16 @@ impl Meter {
     pub fn add(&self, bytes: u64, items: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.items.fetch_add(items, Ordering::Relaxed);
+    }
+
+    /// The snapshot exists, with these remarks: whatever ends the task from now on does not change that.
+    pub fn commit(&self, snapshot: SnapshotSummary, remarks: Vec<String>) {
+        *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = Some((snapshot, remarks));
+    }
+
+    /// The snapshot that exists, once.
+    pub fn take_committed(&self) -> Option<(SnapshotSummary, Vec<String>)> {
+        self.committed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// From now on what is restored into may be changed.

@@ -76,6 +76,7 @@ pub async fn finish(
         }
         None => commit(spec, work, &snapshot, store, world).await?,
     };
+    meter.commit(manifest.summary(), warnings.clone());
     meter.begin("pruning", None);
     let pruned = match prune(spec, work, &snapshot, &**store, world).await {
         Ok(pruned) => pruned,

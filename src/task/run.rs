@@ -37,15 +37,25 @@ pub async fn run(
         return report::failed(too_late(&spec));
     };
     let late = too_late(&spec);
+    let watched = Arc::clone(&meter);
     let mut work = tokio::spawn(async move { perform(&spec, &*world, &meter).await });
     let stopped = tokio::select! {
-        done = &mut work => return done.unwrap_or_else(|error| report::failed(crashed(&error))),
+        done = &mut work => {
+            return done.unwrap_or_else(|error| ended_early(crashed(&error), &watched));
+        }
         failure = stop => failure,
         () = tokio::time::sleep(left) => late,
     };
     work.abort();
     let _ = tokio::time::timeout(LET_GO, work).await;
-    report::failed(stopped)
+    ended_early(stopped, &watched)
+}
+
+/// What exists is not taken back because pruning it took too long.
+fn ended_early(failure: Failure, meter: &Meter) -> TaskReport {
+    let Some((snapshot, mut warnings)) = meter.take_committed() else { return report::failed(failure) };
+    warnings.push(format!("not everything was pruned: {failure}"));
+    report::fit(TaskReport { snapshot: Some(snapshot), warnings, ..report::empty() })
 }
 
 async fn perform(spec: &TaskSpec, world: &dyn World, meter: &Arc<Meter>) -> TaskReport {

@@ -392,6 +392,28 @@ async fn a_signal_the_deadline_and_a_panic_have_a_report() {
 }
 
 #[tokio::test]
+async fn whatever_stops_answering_a_snapshot_that_exists_is_reported() {
+    let stalled = (0..30).map(|skip| async move {
+        let model = Model::new();
+        model.memory.fault(Fault {
+            operation: Operation::List,
+            path: String::new(),
+            skip,
+            times: usize::MAX,
+            effect: Effect::Stall,
+        });
+        let spec = TaskSpec { not_after: at(NIGHT + 1), ..model.spec(Work::Backup(backup_work(NIGHT))) };
+        let report = run::run(spec, model.clone(), Arc::default(), pending()).await;
+        let exists = model.memory.paths().iter().any(|path| path.ends_with("manifest.json"));
+        let told = (report.verdict == Verdict::Committed, report.snapshot.is_some());
+        assert_eq!(told, (exists, exists), "{report:?}");
+        exists && report.warnings.iter().any(|warning| warning.contains("not everything was pruned"))
+    });
+    let cut = futures_util::future::join_all(stalled).await;
+    assert!(cut.contains(&true) && cut.ends_with(&[false]), "{cut:?}");
+}
+
+#[tokio::test]
 async fn a_preflight_tells_all_that_is_wrong_and_leaves_nothing() {
     let model = Model::new();
     let sources = || vec![volume("homes"), volume("mail")];
