@@ -1,7 +1,7 @@
 //! `backstay controller`: the service that makes backups happen.
 
 use crate::{
-    cli::{exit::Exit, facts, output::Output, problem::Problem, site::DEFAULT_STATE},
+    cli::{exit::Exit, facts, health, output::Output, problem::Problem, site::DEFAULT_STATE},
     controller::{
         clock::SystemClock,
         port::{Orchestrator, PortError},
@@ -55,6 +55,8 @@ pub struct Args {
     /// Runs to one remote that may be active at once
     #[arg(long, value_name = "N", default_value_t = default_caps().1)]
     max_runs_per_remote: NonZeroUsize,
+    #[command(flatten)]
+    probe: ProbeArgs,
 }
 
 /// What only Swarm needs.
@@ -73,6 +75,17 @@ struct SwarmArgs {
     /// A named volume that every policy may read
     #[arg(long = "allow-volume", value_name = "NAME")]
     allow_volumes: Vec<String>,
+}
+
+/// Probes of the controller: a container's health check, a Kubernetes probe.
+#[derive(Debug, clap::Args)]
+struct ProbeArgs {
+    /// Where the controller answers probes, a unix socket; none: it does not
+    #[arg(long, value_name = "FILE", env = "BACKSTAY_HEALTH_SOCKET")]
+    health_socket: Option<PathBuf>,
+    /// Ask the controller that answers there whether it lives, instead of being one
+    #[arg(long, requires = "health_socket")]
+    health: bool,
 }
 
 /// `--orchestrator`
@@ -98,7 +111,11 @@ fn default_caps() -> (NonZeroUsize, NonZeroUsize) {
 ///
 /// # Errors
 /// Directories that cannot be used, or another controller on the same state.
-pub fn run(args: &Args, _out: &mut Output) -> Result<Exit, Problem> {
+pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
+    let socket = args.probe.health_socket.as_deref();
+    if let (true, Some(socket)) = (args.probe.health, socket) {
+        return health::ask(socket, out);
+    }
     let caps = Caps { total: args.max_runs.get(), per_remote: args.max_runs_per_remote.get() };
     // One thread decides; calls that may block have a few of their own, which end when idle.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -115,11 +132,11 @@ pub fn run(args: &Args, _out: &mut Output) -> Result<Exit, Problem> {
                     .fix("name another directory with --state or BACKSTAY_STATE")
             })?;
             let _lock = state.lock()?;
-            runtime.block_on(async { serve(Arc::new(local(args, state)?), settings).await })
+            runtime.block_on(async { serve(Arc::new(local(args, state)?), settings, socket).await })
         }
         OrchestratorArg::Swarm => runtime.block_on(async {
             let settings = Settings { resync: SWARM_RESYNC, ..settings };
-            serve(Arc::new(swarm(args).await?), settings).await
+            serve(Arc::new(swarm(args).await?), settings, socket).await
         }),
     }
 }
@@ -154,7 +171,15 @@ fn unusable(error: PortError) -> Problem {
     Failure::permanent("EngineUnusable", error.to_string()).into()
 }
 
-async fn serve(port: Arc<dyn Orchestrator>, settings: Settings) -> Result<Exit, Problem> {
+async fn serve(
+    port: Arc<dyn Orchestrator>,
+    settings: Settings,
+    health_socket: Option<&Path>,
+) -> Result<Exit, Problem> {
+    let probed = Arc::new(Health::default());
+    if let Some(socket) = health_socket {
+        health::answer(socket, Arc::clone(&probed))?;
+    }
     let mut terminate = signal(SignalKind::terminate()).context("signals cannot be handled")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be handled")?;
     let stop = async {
@@ -171,7 +196,7 @@ async fn serve(port: Arc<dyn Orchestrator>, settings: Settings) -> Result<Exit, 
             std::process::exit(i32::from(Exit::Interrupted.code()));
         });
     };
-    run_loop::run(port, Arc::new(SystemClock), settings, Arc::new(Health::default()), stop).await;
+    run_loop::run(port, Arc::new(SystemClock), settings, probed, stop).await;
     Ok(Exit::Ok)
 }
 

@@ -25,6 +25,7 @@ mod completions;
 mod controller;
 mod doctor;
 mod explain;
+mod health;
 mod hold;
 mod init;
 mod list;

@@ -1,17 +1,8 @@
 //! The bed itself: what the other tests of this folder stand on.
 
-use crate::support::swarm::{self, Plan, Stack, image, mongo, remote::Served};
-use std::{fs, path::Path, thread, time::Duration};
-
-fn until(what: &str, holds: impl Fn() -> bool) {
-    for _ in 0..600 {
-        if holds() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
-    panic!("{what}: not within a minute");
-}
+use super::until;
+use crate::support::swarm::{self, Plan, Stack, image};
+use std::fs;
 
 /// Every node runs both images, and a task sees the `/mnt` of its own node alone.
 #[test]
@@ -49,29 +40,4 @@ fn nodes_are_cut_healed_killed_and_started() {
     until("the node is down", || state() == "down");
     worker.start_daemon();
     until("the node is ready", || state() == "ready");
-}
-
-/// The stack of a Whole Tale site, as it is in the repository, comes up: three servers on three nodes, one replica set.
-#[test]
-fn the_stack_of_a_site_comes_up() {
-    let Some(swarm) = swarm::shared() else { return };
-    for node in swarm.nodes() {
-        for folder in ["homes", "backstay", "acme"] {
-            fs::create_dir_all(node.mnt().join(folder)).unwrap();
-        }
-    }
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("swarm/wholetale.yaml");
-    let small = [("MONGO_CACHE_GB", "0.25"), ("GATEWAY_IMAGE", image::MONGO)];
-    let _stack = Stack::deploy(swarm, "wtbed", &file, &small);
-    mongo::initiate(swarm, "wtbed");
-    let remote = Served::new(swarm, 8090);
-    let text = format!(
-        "version: '3.8'\nservices:\n  copy:\n    image: {}\n    entrypoint: [rclone]\n    \
-         command: [--config, /mnt/rclone.conf, copyto, /mnt/rclone.conf, 'box:a/b']\n    volumes: ['/mnt:/mnt']\n    \
-         deploy: {{restart_policy: {{condition: none}}, placement: {{constraints: [node.hostname == n3]}}}}\n",
-        image::BACKSTAY
-    );
-    fs::write(swarm.nodes()[2].mnt().join("rclone.conf"), remote.config()).unwrap();
-    let _copy = Stack::deploy_text(swarm, "copybed", &text);
-    until("the copy is on the remote", || remote.root().join("a/b").exists());
 }

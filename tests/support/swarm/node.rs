@@ -57,6 +57,7 @@ pub fn switch() -> Kept {
     let switch = children::start(command);
     wait("the switch's namespace", || net_of(switch.pid()) != net_of(std::process::id()));
     ip(switch.pid(), &["link", "add", "br0", "type", "bridge"]);
+    ip(switch.pid(), &["link", "set", "lo", "up"]);
     ip(switch.pid(), &["addr", "add", &format!("{GATEWAY}/24"), "dev", "br0"]);
     ip(switch.pid(), &["link", "set", "br0", "up"]);
     switch
