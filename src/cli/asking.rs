@@ -1,23 +1,17 @@
-//! Asking the controller of this host for something, and hearing its answer.
+//! Asking the controller for something, and hearing its answer.
 
 use crate::{
-    cli::{output, problem::Problem, runtime::block_on, time},
-    domain::status::Status,
-    domain::{identity::PolicyId, verdict::Failure},
-    orchestrators::local::{files, lookup::Host, state::StateDir},
+    cli::{output, problem::Problem, time},
+    domain::{identity::PolicyId, names::Slot, run::RunState, verdict::Failure},
+    orchestrators::site::{Controller, Site},
     plan::{action::Answer, observed::Wish},
 };
 use anyhow::Context as _;
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A controller that runs answers within this time, unless the request waits for something.
 const ANSWERED: Duration = Duration::from_secs(5);
-/// How often to look.
-pub(super) const LOOK: Duration = Duration::from_millis(100);
 /// A controller that is started again is back within this time.
 const AWAY: Duration = Duration::from_secs(10);
 /// A request whose asker waits for the answer ends this long after the asker, should that be killed.
@@ -31,30 +25,27 @@ const QUEUED: Duration = Duration::from_secs(6 * 3600);
 /// for. A request that ends in an error, or that its asker is stopped from waiting for, is taken back.
 ///
 /// # Errors
-/// No controller runs or none looks at the policy, a signal, or the state cannot be written.
-pub(super) fn ask(
-    host: &Host,
+/// No controller runs or none looks at the policy, a signal, or the request cannot be left.
+pub(super) async fn ask(
+    site: &dyn Site,
     policy: &PolicyId,
     wish: Wish,
     patient: bool,
 ) -> Result<Option<Answer>, Problem> {
-    let state = host.state()?;
-    need_controller(state)?;
-    let id = state.ask(policy, wish, if patient { PATIENT } else { QUEUED }, time::now())?;
-    let heard = block_on(async {
-        tokio::select! {
-            heard = hear(state, policy, &id, patient) => heard,
-            stopped = stopped() => Err(stopped),
-        }
-    });
+    need_controller(site).await?;
+    let id = site.ask(policy, wish, if patient { PATIENT } else { QUEUED }, time::now()).await?;
+    let heard = tokio::select! {
+        heard = hear(site, policy, &id, patient) => heard,
+        stopped = stopped() => Err(stopped),
+    };
     if heard.is_err() {
-        state.withdraw(policy, &id)?;
+        site.withdraw(policy, &id).await?;
     }
     heard
 }
 
 async fn hear(
-    state: &StateDir,
+    site: &dyn Site,
     policy: &PolicyId,
     id: &str,
     patient: bool,
@@ -62,13 +53,13 @@ async fn hear(
     let (asked, mut renewed) = (Instant::now(), Instant::now());
     let (mut told, mut presence) = (None, Presence::default());
     loop {
-        if let Some(answer) = state.answer(policy, id)? {
+        if let Some(answer) = site.answer(policy, id).await? {
             return Ok(Some(answer));
         }
-        presence.check(state)?;
+        presence.check(site).await?;
         if asked.elapsed() > ANSWERED {
-            not_stuck(state, policy)?;
-            let waits = waits(state, policy);
+            not_stuck(&site.controller().await?, policy)?;
+            let waits = waits(site, policy).await?;
             if told != waits {
                 let what = waits.as_deref().unwrap_or("the controller is busy");
                 output::note(format!("the request waits: {what}"));
@@ -79,10 +70,10 @@ async fn hear(
             }
         }
         if patient && renewed.elapsed() > RENEWED {
-            state.renew(policy, id)?;
+            site.renew(policy, id, time::now()).await?;
             renewed = Instant::now();
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(site.pace()).await;
     }
 }
 
@@ -112,8 +103,8 @@ impl Presence {
     ///
     /// # Errors
     /// It stays away.
-    pub(super) fn check(&mut self, state: &StateDir) -> Result<(), Problem> {
-        let here = need_controller(state);
+    pub(super) async fn check(&mut self, site: &dyn Site) -> Result<(), Problem> {
+        let here = need_controller(site).await;
         if here.is_ok() {
             self.away_since = None;
             return Ok(());
@@ -126,29 +117,32 @@ impl Presence {
     }
 }
 
-/// Fails when the record of a run that is waited for is gone: its end will never be told.
-pub(super) fn need_record(run: &Path) -> Result<(), Problem> {
-    if run.join("plan.json").exists() {
-        return Ok(());
-    }
-    let message = format!("nothing is left of the run: {} is gone", run.display());
-    Err(Failure::permanent("RunGone", message).fix("backstay status tells how the policy is").into())
+/// How far a run is that is waited for.
+///
+/// # Errors
+/// Its record is gone: its end will never be told.
+pub(super) async fn need_run(site: &dyn Site, policy: &PolicyId, slot: Slot) -> Result<RunState, Problem> {
+    let gone = || {
+        let message = format!("nothing is left of the run {slot} of {policy}");
+        Failure::permanent("RunGone", message).fix("backstay status tells how the policy is")
+    };
+    Ok(site.run(policy, slot).await?.ok_or_else(gone)?)
 }
 
 /// Fails unless a controller runs.
-pub(super) fn need_controller(state: &StateDir) -> Result<(), Problem> {
-    if state.controller().is_some() {
+pub(super) async fn need_controller(site: &dyn Site) -> Result<(), Problem> {
+    let Controller { runs, place, start, .. } = site.controller().await?;
+    if runs.is_some() {
         return Ok(());
     }
-    let message = format!("no controller runs on {}", state.root().display());
-    let fix = format!("start it: backstay controller --state {}", state.root().display());
-    Err(Failure::temporary("NoController", message).fix(fix).into())
+    let message = format!("no controller runs on {place}");
+    Err(Failure::temporary("NoController", message).fix(format!("start it: {start}")).into())
 }
 
 /// Fails when the controller says that it cannot look at the policy.
-fn not_stuck(state: &StateDir, policy: &PolicyId) -> Result<(), Problem> {
-    let troubles = state.info()?.troubles;
-    match troubles.iter().find(|trouble| trouble.policy.as_ref().is_none_or(|id| id == policy)) {
+fn not_stuck(controller: &Controller, policy: &PolicyId) -> Result<(), Problem> {
+    let is_meant = |other: &Option<PolicyId>| other.as_ref().is_none_or(|id| id == policy);
+    match controller.troubles.iter().find(|trouble| is_meant(&trouble.policy)) {
         None => Ok(()),
         Some(trouble) => {
             let message = format!("the controller cannot look at {policy}: {}", trouble.message);
@@ -165,7 +159,7 @@ fn unanswered(policy: &PolicyId) -> Problem {
         .into()
 }
 
-fn waits(state: &StateDir, policy: &PolicyId) -> Option<String> {
-    let status: Option<Status> = files::read_json(&state.status_file(policy)).ok().flatten();
-    status.and_then(|status| status.waiting.last().map(|waiting| waiting.message.clone()))
+async fn waits(site: &dyn Site, policy: &PolicyId) -> Result<Option<String>, Problem> {
+    let status = site.status(policy).await?;
+    Ok(status.and_then(|status| status.waiting.last().map(|waiting| waiting.message.clone())))
 }

@@ -4,14 +4,19 @@ use crate::{
     cli::{
         place::{Place, PlaceArgs},
         problem::Problem,
+        runtime::block_on,
         site::SiteArgs,
     },
     domain::{
         location::Location,
         names::{InstanceName, PolicyName, SnapshotName},
         policy::Policy,
+        snapshot::SnapshotSummary,
     },
-    orchestrators::local::lookup::{Host, Known},
+    orchestrators::{
+        local::lookup::Host,
+        site::{Known, find},
+    },
     storage::rclone::{Mode, Rclone, RcloneOptions},
     task::real::store_options,
 };
@@ -43,7 +48,7 @@ impl BackupsArgs {
     /// # Errors
     /// What is named cannot be used.
     pub fn host(&self) -> Result<Option<Host>, Problem> {
-        if self.site.is_there() { self.site.host().map(Some) } else { Ok(None) }
+        if !self.site.is_swarm() && self.site.is_there() { self.site.host().map(Some) } else { Ok(None) }
     }
 
     /// Snapshots at `place` that a person holds, as far as this host's controller knows.
@@ -68,6 +73,9 @@ impl BackupsArgs {
                 place,
                 options: RcloneOptions::new(self.place.config_file(), remote, path, Mode::Read),
             });
+        }
+        if self.site.is_swarm() {
+            return self.of_swarm(policy);
         }
         if !self.site.is_there() {
             self.place.place()?;
@@ -95,6 +103,50 @@ impl BackupsArgs {
                 Err(Problem::Usage(format!("the policies of this host use several places; name one of {}", names.join(", "))))
             }
         }
+    }
+}
+
+impl BackupsArgs {
+    /// The snapshots that the status lists, newest first, where nothing better can be asked: the secrets of a Swarm cannot
+    /// be read, and no configuration of rclone is here.
+    ///
+    /// # Errors
+    /// A Swarm that cannot be asked, a policy that is not there.
+    pub fn told_by_status(
+        &self,
+        policy: Option<&PolicyName>,
+    ) -> Result<Option<Vec<SnapshotSummary>>, Problem> {
+        if self.names_place() || !self.site.is_swarm() || self.place.config_file().exists() {
+            return Ok(None);
+        }
+        let site = self.site.site()?;
+        let chosen = block_on(async {
+            Ok(match policy {
+                Some(name) => vec![find(&*site, name.as_str()).await?],
+                None => site.all().await?.0,
+            })
+        })?;
+        let statuses = chosen.iter().filter_map(|known| known.status.as_ref());
+        let mut snapshots: Vec<SnapshotSummary> =
+            statuses.flat_map(|status| status.snapshots.iter().cloned()).collect();
+        snapshots.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.name.slot()));
+        Ok(Some(snapshots))
+    }
+
+    /// Those of a Swarm's policy; its secrets cannot be read from here, so the configuration is the one that is named.
+    fn of_swarm(&self, policy: Option<&PolicyName>) -> Result<Backups, Problem> {
+        let Some(name) = policy else {
+            return Err(Problem::Usage(
+                "name a policy, or the place: --from REMOTE:PATH/INSTANCE".to_owned(),
+            ));
+        };
+        let site = self.site.site()?;
+        let known = block_on(async { Ok(find(&*site, name.as_str()).await?) })?;
+        let policy = known.valid()?;
+        let (remote, path) =
+            (policy.destination.remote.clone(), policy.destination.instance_path(&policy.instance));
+        let place = Place { remote: remote.clone(), path: path.clone() };
+        Ok(Backups { place, options: RcloneOptions::new(self.place.config_file(), remote, path, Mode::Read) })
     }
 }
 

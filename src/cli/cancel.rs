@@ -1,8 +1,9 @@
 //! `backstay cancel`: the end of a run that is active.
 
 use crate::{
-    cli::{asking, exit::Exit, output::Output, problem::Problem, site::SiteArgs},
+    cli::{asking, exit::Exit, output::Output, problem::Problem, runtime::block_on, site::SiteArgs},
     domain::{names::Slot, verdict::Failure},
+    orchestrators::site::find,
     plan::{action::Answer, observed::Wish},
 };
 
@@ -25,9 +26,13 @@ pub struct Args {
 /// # Errors
 /// No such policy, no controller, no active run.
 pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
-    let host = args.site.host()?;
-    let known = host.find(&args.policy)?;
-    match asking::ask(&host, &known.id, Wish::Cancel { slot: args.slot }, true)? {
+    let site = args.site.site()?;
+    let (known, answer) = block_on(async {
+        let known = find(&*site, &args.policy).await?;
+        let answer = asking::ask(&*site, &known.id, Wish::Cancel { slot: args.slot }, true).await?;
+        Ok((known, answer))
+    })?;
+    match answer {
         Some(Answer::Accepted(slot)) => {
             out.line(format!("run {slot} of {} is being stopped", known.id))?;
             Ok(Exit::Ok)

@@ -1,7 +1,7 @@
 //! `backstay controller`: the service that makes backups happen.
 
 use crate::{
-    cli::{exit::Exit, facts, health, output::Output, problem::Problem, site::DEFAULT_STATE},
+    cli::{exit::Exit, facts, health, output::Output, problem::Problem, site::DEFAULT_STATE, time},
     controller::{
         clock::SystemClock,
         port::{Orchestrator, PortError},
@@ -11,7 +11,7 @@ use crate::{
     domain::verdict::Failure,
     orchestrators::{
         local::{policies::Directory, port::Local, state::StateDir, tasks::Launcher},
-        swarm::{discover::Rules, engine::Engine, facts::Grants, image, port::Swarm},
+        swarm::{discover::Rules, engine::Engine, facts::Grants, image, notice::Notice, port::Swarm},
     },
     plan::observed::Caps,
 };
@@ -158,12 +158,18 @@ async fn swarm(args: &Args) -> Result<Swarm, Problem> {
         volumes: allow_volumes.iter().cloned().collect(),
     };
     let engine = Engine::from_environment().map_err(unusable)?;
-    let image = match image {
-        Some(image) => image.clone(),
-        None => image::own(&engine).await.map_err(unusable)?,
+    let own = image::own(&engine).await.map_err(unusable)?;
+    let Some(image) = image.clone().or_else(|| own.as_ref().map(|own| own.image.clone())) else {
+        let message =
+            "the controller runs in no container of this engine, so the image of its tasks is not known";
+        return Err(Failure::permanent("NoImage", message)
+            .fix("name it with --image or BACKSTAY_IMAGE")
+            .into());
     };
     info!(socket = %engine.socket().display(), image, "the controller runs");
     let rules = Rules { grants: grants.with(&defaults), defaults };
+    let service = own.and_then(|own| own.service);
+    Notice::put_up(&engine, &rules, service, time::now()).await.map_err(unusable)?;
     Ok(Swarm::start(engine, rules, image, Arc::new(SystemClock)))
 }
 

@@ -16,7 +16,7 @@ use crate::{
         status::{ConditionType, Status, Truth},
         verdict::Failure,
     },
-    orchestrators::local::lookup::Known,
+    orchestrators::site::Known,
     storage::{
         owner,
         rclone::Mode,
@@ -92,8 +92,8 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
     }
     for problem in unusable {
         let failure = Failure::permanent("Unusable", format!("it declares nothing: {}", problem.message));
-        let check = format!("backstay validate -f {}", problem.file.display());
-        report.add(Finding::bad(problem.file.display().to_string(), failure.fix(check)))?;
+        let check = format!("backstay validate -f {}", problem.place);
+        report.add(Finding::bad(problem.place.clone(), failure.fix(check)))?;
     }
     for known in &policies {
         policy(known, site.as_deref(), &mut report)?;

@@ -6,10 +6,9 @@ use crate::{
         site::SiteArgs,
     },
     domain::{names::SnapshotName, snapshot::AsOf},
-    orchestrators::local::lookup::Known,
+    orchestrators::site::{Known, find},
     storage::{catalog::Catalog, rclone::Mode},
 };
-use anyhow::Context as _;
 
 /// Keep a snapshot from being pruned, until it is released
 #[derive(Debug, clap::Args)]
@@ -31,15 +30,13 @@ pub struct Args {
 /// # Errors
 /// A policy or a snapshot that is not there, a state directory that cannot be written.
 pub fn run(args: &Args, _: &mut Output) -> Result<Exit, Problem> {
-    let host = args.site.host()?;
-    let known = host.find(args.snapshot.policy().as_str())?;
-    let (policy, state) = (&known.id, host.state()?);
+    let site = args.site.site()?;
+    let known = block_on(async { Ok(find(&*site, args.snapshot.policy().as_str()).await?) })?;
     if !args.release {
         must_exist(&known, &args.snapshot)?;
     }
-    state
-        .hold(policy, &args.snapshot, !args.release)
-        .with_context(|| format!("{} cannot be written", state.root().display()))?;
+    let site = args.site.site()?;
+    block_on(async { Ok(site.hold(&known.id, &args.snapshot, !args.release).await?) })?;
     output::note(match args.release {
         true => format!("{} is released: retention decides about it", args.snapshot),
         false => {

@@ -57,6 +57,21 @@ struct Listing {
 /// # Errors
 /// A remote that cannot be read, a closed output.
 pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
+    let listing = match args.backups.told_by_status(args.policy.as_ref())? {
+        Some(snapshots) => {
+            output::note("as the status tells, the newest of each policy; all of them: --rclone-config FILE");
+            Listing { snapshots, held: Vec::new(), unfinished: Vec::new(), damaged: Vec::new() }
+        }
+        None => on_remote(args)?,
+    };
+    out.result(args.output.format, &listing, |wide| table(&listing, wide, time::now()))?;
+    if listing.snapshots.is_empty() && listing.damaged.is_empty() {
+        output::note("no snapshot is finished yet");
+    }
+    Ok(Exit::Ok)
+}
+
+fn on_remote(args: &Args) -> Result<Listing, Problem> {
     let backups = args.backups.find(args.policy.as_ref())?;
     let catalog = block_on(async {
         let store = backups.open(Mode::Read).await?;
@@ -68,30 +83,19 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
     let meant = |name: &SnapshotName| policy.is_none_or(|policy| policy == name.policy());
     let snapshots: Vec<_> = catalog.of(policy).map(Manifest::summary).collect();
     let held = args.backups.held(&backups.place);
-    let listing = Listing {
-        held: snapshots.iter().map(|s| &s.name).filter(|name| held.contains(name)).cloned().collect(),
-        snapshots,
-        unfinished: catalog.unfinished.iter().filter(|name| meant(name)).cloned().collect(),
-        damaged: catalog
-            .damaged
-            .iter()
-            .map(|damaged| &damaged.snapshot)
-            .filter(|name| meant(name))
-            .cloned()
-            .collect(),
-    };
-    out.result(args.output.format, &listing, |wide| table(&listing, wide, time::now()))?;
-    for damaged in catalog.damaged.iter().filter(|damaged| meant(&damaged.snapshot)) {
-        let failure = damaged.failure();
-        output::warn(failure.to_string());
+    let damaged: Vec<_> = catalog.damaged.iter().filter(|damaged| meant(&damaged.snapshot)).collect();
+    for damaged in &damaged {
+        output::warn(damaged.failure().to_string());
     }
     if catalog.legacy > 0 {
         output::note(format!("{} archives of other scripts (*.tgz) lie here too", catalog.legacy));
     }
-    if listing.snapshots.is_empty() && listing.damaged.is_empty() {
-        output::note("no snapshot is finished yet");
-    }
-    Ok(Exit::Ok)
+    Ok(Listing {
+        held: snapshots.iter().map(|s| &s.name).filter(|name| held.contains(name)).cloned().collect(),
+        snapshots,
+        unfinished: catalog.unfinished.iter().filter(|name| meant(name)).cloned().collect(),
+        damaged: damaged.into_iter().map(|damaged| damaged.snapshot.clone()).collect(),
+    })
 }
 
 fn table(listing: &Listing, wide: bool, now: Timestamp) -> Table {

@@ -6,19 +6,13 @@ use crate::{
         exit::Exit,
         output::Output,
         problem::Problem,
+        runtime::block_on,
         site::SiteArgs,
         style::Style,
         table::printable,
     },
-    domain::{names::Slot, run::RunState, verdict::Failure},
-    orchestrators::local::{files, state::StateDir, tasks},
-};
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::{BufRead as _, BufReader, Seek as _, SeekFrom},
-    path::{Path, PathBuf},
-    thread::sleep,
+    domain::{identity::PolicyId, names::Slot, verdict::Failure},
+    orchestrators::site::{Read, Site, TaskLog, find},
 };
 
 /// Show what the tasks of a run said
@@ -49,82 +43,61 @@ pub struct Args {
 /// # Errors
 /// No such policy or run.
 pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
-    let host = args.site.host()?;
-    let known = host.find(&args.policy)?;
-    let state = host.state()?;
-    let folder = if args.preflight {
-        state.preflights_of(&known.id)
-    } else {
-        run_folder(state, &state.runs_of(&known.id), args.slot)?
-    };
-    let (mut printed, mut presence) = (BTreeMap::new(), Presence::default());
+    let site = args.site.site()?;
+    block_on(show(args, &*site, out))
+}
+
+async fn show(args: &Args, site: &dyn Site, out: &mut Output) -> Result<Exit, Problem> {
+    let policy = find(site, &args.policy).await?.id;
+    let slot = if args.preflight { None } else { Some(chosen(site, &policy, args.slot).await?) };
+    let (mut read, mut presence) = (Read::new(), Presence::default());
     loop {
-        let is_over = args.preflight || is_over(&folder)?;
-        for (name, task) in files::entries(&folder)? {
-            print(&name, &task.join(tasks::names::LOG), &mut printed, out)?;
-        }
-        if !args.follow || is_over {
+        let is_over = match slot.filter(|_| args.follow) {
+            Some(slot) => asking::need_run(site, &policy, slot).await?.end.is_some(),
+            None => true,
+        };
+        while print(&site.logs(&policy, slot, &read).await?, &mut read, out)? {}
+        if is_over {
             break;
         }
-        asking::need_record(&folder)?;
-        presence.check(state)?;
-        sleep(asking::LOOK);
+        presence.check(site).await?;
+        tokio::time::sleep(site.pace()).await;
     }
-    if printed.is_empty() {
-        crate::cli::output::note("no task has said anything yet");
+    if read.is_empty() {
+        crate::cli::output::note("no task has said anything, or nothing of it is kept");
     }
     Ok(Exit::Ok)
 }
 
-fn run_folder(state: &StateDir, runs: &Path, slot: Option<Slot>) -> Result<PathBuf, Problem> {
-    let slots: Vec<String> = files::entries(runs)?.into_iter().map(|(name, _)| name).collect();
-    let wanted = slot.map(|slot| slot.to_string());
-    let found = match &wanted {
-        Some(wanted) => slots.iter().find(|slot| *slot == wanted),
-        None => {
-            slots.iter().filter_map(|slot| slot.parse::<Slot>().ok().map(|s| (s, slot))).max().map(|(_, s)| s)
+/// The run that is meant: the newest, when none is.
+async fn chosen(site: &dyn Site, policy: &PolicyId, wanted: Option<Slot>) -> Result<Slot, Problem> {
+    let mut slots = site.runs(policy).await?;
+    slots.sort_unstable();
+    let found = match wanted {
+        Some(wanted) => slots.iter().find(|slot| **slot == wanted),
+        None => slots.last(),
+    };
+    let message = || match (wanted, slots.as_slice()) {
+        (Some(wanted), [_, ..]) => {
+            let kept: Vec<String> = slots.iter().map(ToString::to_string).collect();
+            format!("nothing is kept of run {wanted}; there are {}", kept.join(", "))
         }
+        _ => format!("no run of {policy} is kept"),
     };
-    let Some(found) = found else {
-        let message = match (&wanted, slots.as_slice()) {
-            (Some(wanted), [_, ..]) => {
-                format!("nothing is kept of run {wanted}; there are {}", slots.join(", "))
-            }
-            _ => format!("no run is kept in {}", state.root().display()),
-        };
-        return Err(Failure::permanent("NoSuchRun", message).into());
-    };
-    Ok(runs.join(found))
+    Ok(*found.ok_or_else(|| Failure::permanent("NoSuchRun", message()))?)
 }
 
-fn is_over(folder: &Path) -> Result<bool, Problem> {
-    let run: RunState = files::read_json(&folder.join("state.json"))?.unwrap_or_default();
-    Ok(run.end.is_some())
-}
-
-/// Prints what is new in a log.
-fn print(
-    name: &str,
-    log: &Path,
-    printed: &mut BTreeMap<String, u64>,
-    out: &mut Output,
-) -> Result<(), Problem> {
-    let Ok(file) = File::open(log) else { return Ok(()) };
-    let is_first = !printed.contains_key(name);
-    let from = printed.entry(name.to_owned()).or_default();
-    let mut reader = BufReader::new(file);
-    reader.seek(SeekFrom::Start(*from))?;
-    if is_first {
-        out.line(Style::Bold.paint(&format!("== {name}"), out.color()))?;
-    }
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let length = reader.read_until(b'\n', &mut line)?;
-        if length == 0 {
-            return Ok(());
+/// Prints what is new in the logs; false when nothing was.
+fn print(logs: &[TaskLog], read: &mut Read, out: &mut Output) -> Result<bool, Problem> {
+    let mut is_new = false;
+    for log in logs {
+        if !read.contains_key(&log.task) {
+            out.line(Style::Bold.paint(&format!("== {}", log.task), out.color()))?;
         }
-        *from += length as u64;
-        out.line(printable(String::from_utf8_lossy(&line).trim_end()))?;
+        is_new |= read.insert(log.task.clone(), log.end) != Some(log.end);
+        for line in log.text.lines() {
+            out.line(printable(line.trim_end()))?;
+        }
     }
+    Ok(is_new)
 }

@@ -13,9 +13,9 @@ use crate::{
     domain::{
         identity::PolicyId, names::SnapshotName, policy::Policy, retention::Decision, verdict::Failure,
     },
-    orchestrators::local::{
-        lookup::{Host, Known},
-        state::StateDir,
+    orchestrators::{
+        local::{lookup::Host, state::StateDir},
+        site::Known,
     },
     storage::{catalog::Catalog, owner, rclone::Mode, store::ObjectStore},
     task::prune::{self, Pruned, Request},

@@ -8,6 +8,7 @@ use crate::{
         output::Output,
         problem::Problem,
         progress::Watch,
+        runtime::block_on,
         site::SiteArgs,
         style::Style,
     },
@@ -18,11 +19,11 @@ use crate::{
         size::human,
         verdict::Failure,
     },
-    orchestrators::local::{files, state::StateDir, tasks},
+    orchestrators::site::{Site, find},
     plan::{action::Answer, observed::Wish, task_spec::Progress},
     task::context::Meter,
 };
-use std::{path::Path, sync::Arc, thread::sleep};
+use std::sync::Arc;
 
 /// Back up now, beside the schedule
 #[derive(Debug, clap::Args)]
@@ -51,12 +52,16 @@ pub struct Args {
 /// # Errors
 /// No such policy, no controller, or the run is refused.
 pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
-    let host = args.site.host()?;
-    let known = host.find(&args.policy)?;
+    let site = args.site.site()?;
+    block_on(ask(args, &*site, out))
+}
+
+async fn ask(args: &Args, site: &dyn Site, out: &mut Output) -> Result<Exit, Problem> {
+    let known = find(site, &args.policy).await?;
     known.valid()?;
     let wish = Wish::Run { accept_shrink: args.accept_shrink, wait_turn: args.wait_turn };
-    match asking::ask(&host, &known.id, wish, args.wait)? {
-        Some(Answer::Accepted(slot)) if args.wait => follow(host.state()?, &known.id, slot, out),
+    match asking::ask(site, &known.id, wish, args.wait).await? {
+        Some(Answer::Accepted(slot)) if args.wait => follow(site, &known.id, slot, out).await,
         Some(Answer::Accepted(slot)) => {
             out.line(format!("run {slot} of {} has begun", known.id))?;
             output::note(format!("see it with: backstay status {}", known.id));
@@ -73,13 +78,12 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
 }
 
 /// Shows a run until it is over, or nobody is left to end it.
-fn follow(state: &StateDir, policy: &PolicyId, slot: Slot, out: &mut Output) -> Result<Exit, Problem> {
-    let folder = state.run(policy, slot);
+async fn follow(site: &dyn Site, policy: &PolicyId, slot: Slot, out: &mut Output) -> Result<Exit, Problem> {
     let meter = Arc::new(Meter::default());
     let watch = Watch::start(Arc::clone(&meter), false);
     let (mut attempts, mut presence) = (0, Presence::default());
     loop {
-        let run: RunState = files::read_json(&folder.join("state.json"))?.unwrap_or_default();
+        let run = asking::need_run(site, policy, slot).await?;
         for attempt in run.attempts.iter().skip(attempts) {
             if let Some(failure) = &attempt.failure {
                 output::warn(format!("{}, attempt {}: {}", attempt.step, attempt.number, failure.message));
@@ -91,25 +95,12 @@ fn follow(state: &StateDir, policy: &PolicyId, slot: Slot, out: &mut Output) -> 
             drop(watch);
             return finish(policy, slot, &run, end, out);
         }
-        asking::need_record(&folder)?;
-        presence.check(state)?;
-        if let Some(progress) = progress(&folder)? {
+        presence.check(site).await?;
+        if let Some(progress) = site.progress(policy, slot).await? {
             feed(&meter, &progress);
         }
-        sleep(asking::LOOK);
+        tokio::time::sleep(site.pace()).await;
     }
-}
-
-/// What the newest task of a run says that it is doing.
-fn progress(folder: &Path) -> Result<Option<Progress>, Problem> {
-    let mut newest = None;
-    for (_, task) in files::entries(folder)? {
-        let file = task.join(tasks::names::PROGRESS);
-        if let Ok(modified) = file.metadata().and_then(|m| m.modified()) {
-            newest = newest.max(Some((modified, file)));
-        }
-    }
-    Ok(newest.and_then(|(_, file)| tasks::last_progress(&file)))
 }
 
 /// What a task says, as the meter that is drawn.

@@ -1,15 +1,14 @@
 //! `backstay wait`: until something can be said of a policy.
 
 use crate::{
-    cli::{asking, exit::Exit, output::Output, problem::Problem, site::SiteArgs, time},
+    cli::{asking, exit::Exit, output::Output, problem::Problem, runtime::block_on, site::SiteArgs, time},
     domain::{
         status::{ConditionType, Truth},
         verdict::Failure,
     },
-    orchestrators::local::lookup::Known,
+    orchestrators::site::{Known, Site, find},
 };
 use jiff::{SignedDuration, Timestamp};
-use std::{thread::sleep, time::Duration};
 
 /// Wait until a condition of a policy is true
 #[derive(Debug, clap::Args)]
@@ -63,14 +62,17 @@ impl From<Condition> for ConditionType {
 /// # Errors
 /// No such policy, one that is wrong, or the time is over; the message says how it stands.
 pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
+    let site = args.site.site()?;
+    block_on(wait(args, &*site, out))
+}
+
+async fn wait(args: &Args, site: &dyn Site, out: &mut Output) -> Result<Exit, Problem> {
     let kind = ConditionType::from(args.condition);
-    let host = args.site.host()?;
-    let state = host.state()?;
     let deadline = time::now().saturating_add(SignedDuration::from_secs(i64::from(args.timeout)));
     loop {
-        let known = host.find(&args.policy)?;
+        let known = find(site, &args.policy).await?;
         known.valid()?;
-        let here = asking::need_controller(state);
+        let here = asking::need_controller(site).await;
         if here.is_ok() && is_true(&known, kind, time::now()) {
             out.line(format!("{}: {} is true", known.id, kind.as_str()))?;
             return Ok(Exit::Ok);
@@ -89,7 +91,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
                 format!("{}: {} is {truth:?} after {} s; {why}", known.id, kind.as_str(), args.timeout);
             return Err(Failure::temporary("TimedOut", message).into());
         }
-        sleep(Duration::from_millis(250));
+        tokio::time::sleep(site.pace()).await;
     }
 }
 

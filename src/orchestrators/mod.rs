@@ -1,6 +1,7 @@
 //! The port's implementations.
 
 pub mod local;
+pub mod site;
 pub mod swarm;
 
 /// Lets the C library give every large buffer back when it is freed. Left to itself it raises this threshold, and a task

@@ -269,7 +269,7 @@ fn policies_come_change_break_and_go_while_the_controller_runs() {
     assert!(broken.message.contains("schedule"), "{}", broken.message);
     fs::write(site.path("policies").join("bad.yaml"), "{").unwrap();
     let problem = eventually("the problem", || site.state().info().unwrap().problems.first().cloned());
-    assert!(problem.file.ends_with("bad.yaml"));
+    assert!(problem.place.ends_with("bad.yaml"));
     site.declare("homes", "  suspend: true\n");
     eventually("the correction", || site.status("homes").is(ConditionType::Ready).then_some(()));
     assert!(site.status("nightly").is(ConditionType::Ready), "the other is not disturbed");

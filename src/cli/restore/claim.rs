@@ -7,10 +7,9 @@ use crate::{
         run::RunPlan,
         verdict::Failure,
     },
-    orchestrators::local::{
-        lookup::{Host, Known},
-        restores::RestoreClaim,
-        state::StateDir,
+    orchestrators::{
+        local::{lookup::Host, restores::RestoreClaim, state::StateDir},
+        site::Known,
     },
     task::{
         mongodb::connection::Connection,

@@ -11,12 +11,13 @@ use crate::{
         exit::Exit,
         output::{Format, Output, OutputArgs},
         problem::Problem,
+        runtime::block_on,
         site::SiteArgs,
         time,
     },
-    orchestrators::local::lookup::Host,
+    orchestrators::site::{Controller, Site, choose},
 };
-use std::{thread::sleep, time::Duration};
+use std::time::Duration;
 use verdict::{Severity, State};
 use view::{Row, View};
 
@@ -65,11 +66,15 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
 }
 
 fn shown(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
-    let host = args.site.host()?;
+    let site = args.site.site()?;
+    block_on(show(args, &*site, out))
+}
+
+async fn show(args: &Args, site: &dyn Site, out: &mut Output) -> Result<Exit, Problem> {
     if args.watch {
-        return watch(args, &host, out);
+        return watch(args, site, out).await;
     }
-    let view = view(args, &host)?;
+    let view = view(args, site).await?;
     let now = time::now();
     match args.output.format {
         Format::Table | Format::Wide => {
@@ -81,34 +86,33 @@ fn shown(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
 }
 
 /// Draws again and again; where there is no terminal, only what is new.
-fn watch(args: &Args, host: &Host, out: &mut Output) -> Result<Exit, Problem> {
+async fn watch(args: &Args, site: &dyn Site, out: &mut Output) -> Result<Exit, Problem> {
     let mut drawn = String::new();
     loop {
-        let text = screen::draw(&view(args, host)?, false, out.color(), time::now());
+        let text = screen::draw(&view(args, site).await?, false, out.color(), time::now());
         if out.is_terminal() {
             out.bytes(format!("\x1b[H\x1b[2J{text}").as_bytes())?;
         } else if text != drawn {
             out.bytes(text.as_bytes())?;
             drawn = text;
         }
-        sleep(REDRAWN);
+        tokio::time::sleep(REDRAWN).await;
     }
 }
 
-fn view(args: &Args, host: &Host) -> Result<View, Problem> {
+async fn view(args: &Args, site: &dyn Site) -> Result<View, Problem> {
     let now = time::now();
-    let (all, mut problems) = host.all()?;
+    let (all, mut problems) = site.all().await?;
     let chosen = match &args.policy {
         Some(name) => {
+            let one = choose(name, all, &problems)?;
             problems.clear();
-            vec![host.find(name)?]
+            vec![one]
         }
         None => all,
     };
-    let running = host.state.as_ref().and_then(|state| Some((state, state.controller()?)));
-    let since = running.as_ref().and_then(|(state, _)| state.controller_since());
-    let troubles = running.as_ref().and_then(|(state, _)| state.info().ok()).map(|info| info.troubles);
-    let mut troubles = troubles.unwrap_or_default();
+    let Controller { runs: controller, since, mut troubles, .. } = site.controller().await?;
+    let since = since.filter(|_| controller.is_some());
     troubles.retain(|trouble| {
         trouble.policy.as_ref().is_none_or(|id| chosen.iter().any(|known| known.id == *id))
     });
@@ -122,6 +126,5 @@ fn view(args: &Args, host: &Host) -> Result<View, Problem> {
         })
         .collect();
     policies.sort_by(|a, b| a.state.cmp(&b.state).then_with(|| a.policy.cmp(&b.policy)));
-    let controller = running.map(|(_, process)| process);
     Ok(View { controller, policies, problems, troubles })
 }

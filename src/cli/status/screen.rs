@@ -41,9 +41,11 @@ pub(super) fn draw(view: &View, wide: bool, color: bool, now: Timestamp) -> Stri
         text.push_str("  fix:  mend or remove what is named; backups go on by themselves then\n");
     }
     for problem in &view.problems {
-        let file = Style::Red.paint(&problem.file.display().to_string(), color).into_owned();
-        let _ = write!(text, "\n{file}  declares nothing: {}\n", printable(&problem.message));
-        let _ = writeln!(text, "  check: backstay validate -f {}", problem.file.display());
+        let place = Style::Red.paint(&problem.place, color).into_owned();
+        let _ = write!(text, "\n{place}  declares nothing: {}\n", printable(&problem.message));
+        if problem.place.starts_with('/') {
+            let _ = writeln!(text, "  check: backstay validate -f {}", problem.place);
+        }
     }
     text
 }

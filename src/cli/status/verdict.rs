@@ -2,7 +2,7 @@
 
 use crate::{
     domain::status::{ConditionType, Status, Truth},
-    orchestrators::local::lookup::Known,
+    orchestrators::site::Known,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;

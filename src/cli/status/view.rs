@@ -3,7 +3,7 @@
 use super::verdict::{Severity, State};
 use crate::{
     domain::{identity::PolicyId, status::Status},
-    orchestrators::local::{policies::Problem as Unusable, state::Trouble},
+    orchestrators::site::{Problem as Unusable, Trouble},
 };
 use serde::Serialize;
 

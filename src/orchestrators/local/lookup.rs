@@ -1,16 +1,18 @@
 //! What the command line asks: the policies of this host and how they are, with or without a controller.
 
 use crate::{
-    api::check::nearest,
-    domain::{error::Invalid, identity::PolicyId, policy::Policy, status::Status, verdict::Failure},
-    orchestrators::local::{
-        files,
-        policies::{Directory, Found, Problem},
-        state::StateDir,
+    domain::{error::Invalid, identity::PolicyId, status::Status, verdict::Failure},
+    orchestrators::{
+        local::{
+            files,
+            policies::{Directory, Found},
+            state::StateDir,
+        },
+        site::{Known, Problem, choose},
     },
 };
 use jiff::Timestamp;
-use std::{os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc};
+use std::{os::unix::fs::MetadataExt as _, path::PathBuf};
 
 /// The policies of this host and their state.
 #[derive(Debug, Clone)]
@@ -18,21 +20,6 @@ pub struct Host {
     /// The controller's state, where it is named.
     pub state: Option<StateDir>,
     directory: Option<Directory>,
-}
-
-/// A policy and how it is.
-#[derive(Debug, Clone)]
-pub struct Known {
-    /// Which.
-    pub id: PolicyId,
-    /// Number of what it says; nothing when nobody declares it any more, but a run of it is not over.
-    pub generation: Option<i64>,
-    /// When its file was changed or put there.
-    pub changed_at: Option<Timestamp>,
-    /// What it says, or what is wrong with it.
-    pub policy: Result<Arc<Policy>, Invalid>,
-    /// How it is; nothing before a controller has seen it.
-    pub status: Option<Status>,
 }
 
 impl Host {
@@ -114,46 +101,6 @@ impl Host {
     /// There is none, or the name means several.
     pub fn find(&self, name: &str) -> Result<Known, Failure> {
         let (all, problems) = self.all()?;
-        let is_meant = |known: &&Known| known.id.to_string() == name || known.id.name().as_str() == name;
-        let meant: Vec<&Known> = all.iter().filter(is_meant).collect();
-        match meant.as_slice() {
-            [one] => Ok((*one).clone()),
-            [] => Err(unknown(name, &all, &problems)),
-            several => {
-                let ids: Vec<String> = several.iter().map(|known| known.id.to_string()).collect();
-                let message = format!("{name:?} means {}; write one of them in full", ids.join(" and "));
-                Err(Failure::permanent("AmbiguousPolicy", message))
-            }
-        }
+        choose(name, all, &problems)
     }
-}
-
-impl Known {
-    /// The policy, valid.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn valid(&self) -> Result<&Arc<Policy>, Failure> {
-        let fix = match self.generation {
-            Some(_) => "mend the document; backstay validate -f FILE checks it".to_owned(),
-            None => format!("declare it again; backstay cancel {} stops the run", self.id),
-        };
-        self.policy.as_ref().map_err(|error| {
-            Failure::permanent("InvalidSpec", format!("policy {}: {error}", self.id)).fix(fix)
-        })
-    }
-}
-
-fn unknown(name: &str, all: &[Known], problems: &[Problem]) -> Failure {
-    let names: Vec<String> = all.iter().map(|known| known.id.to_string()).collect();
-    let hint = match nearest(name, names.iter().map(String::as_str)) {
-        Some(near) => format!("; did you mean {near}?"),
-        None if names.is_empty() => "; no policy is declared".to_owned(),
-        None => format!("; there are {}", names.join(", ")),
-    };
-    let broken = match problems.first() {
-        Some(problem) => format!(" ({} declares nothing: {})", problem.file.display(), problem.message),
-        None => String::new(),
-    };
-    Failure::permanent("NoSuchPolicy", format!("there is no policy {name:?}{hint}{broken}"))
 }

@@ -19,6 +19,7 @@ pub mod process;
 mod removed;
 pub mod restores;
 mod secrets;
+mod site;
 pub mod state;
 pub mod tasks;
 mod watch;

@@ -2,10 +2,13 @@
 
 use crate::{
     domain::identity::PolicyId,
-    orchestrators::local::{
-        files,
-        policies::{Directory, Problem},
-        state::{ControllerInfo, StateDir, Trouble},
+    orchestrators::{
+        local::{
+            files,
+            policies::Directory,
+            state::{ControllerInfo, StateDir},
+        },
+        site::{Problem, Trouble},
     },
     plan::observed::Declared,
 };
@@ -35,7 +38,7 @@ impl Notice {
     pub(super) fn listed(&self, problems: Vec<Problem>, declared: &[Declared]) {
         self.told(|info| {
             if info.problems != problems {
-                problems.iter().for_each(|p| warn!(file = %p.file.display(), "{}", p.message));
+                problems.iter().for_each(|p| warn!(file = p.place, "{}", p.message));
             }
             info.problems = problems;
             let is_declared = |id: &PolicyId| declared.iter().any(|declared| declared.id == *id);

@@ -5,10 +5,9 @@
 use crate::{
     api::{document::Defaults, yaml::Located},
     domain::{error::Invalid, identity::PolicyId, names::PolicyName, policy::Policy},
-    orchestrators::{checksum, local::files},
+    orchestrators::{checksum, local::files, site::Problem},
     plan::validate::{Facts, Loaded, Orchestrator, load, refuse_twins},
 };
-use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     io,
@@ -38,16 +37,6 @@ pub struct Found {
     pub policy: Result<Arc<Policy>, Invalid>,
 }
 
-/// A file, or a document in it, that declares nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Problem {
-    /// The file.
-    pub file: PathBuf,
-    /// What is wrong with it.
-    pub message: String,
-}
-
 impl Directory {
     /// Reads all of it.
     ///
@@ -70,7 +59,7 @@ impl Directory {
                     let generation = checksum(&[&text, &defaults_text]);
                     loaded.extend(policies.into_iter().map(|policy| (path.clone(), generation, policy)));
                 }
-                Err(message) => problems.push(Problem { file: path, message }),
+                Err(message) => problems.push(Problem { place: path.display().to_string(), message }),
             }
         }
         refuse_twins(loaded.iter_mut().map(|(_, _, loaded)| loaded));
@@ -101,7 +90,7 @@ fn sort(loaded: Vec<(PathBuf, i64, Loaded)>, mut problems: Vec<Problem>) -> (Vec
         let policy = loaded.policy.map(Arc::new).map_err(|errors: Vec<Located>| Invalid::new(told(&errors)));
         let (Some(name), policy) = (name, policy) else {
             let message = "has a document without a name that can be used".to_owned();
-            problems.push(Problem { file, message });
+            problems.push(Problem { place: file.display().to_string(), message });
             continue;
         };
         let id = PolicyId::new(None, name);

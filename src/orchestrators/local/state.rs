@@ -20,7 +20,10 @@
 
 use crate::{
     domain::{identity::PolicyId, names::Slot, verdict::Failure},
-    orchestrators::local::{files, policies::Problem},
+    orchestrators::{
+        local::files,
+        site::{Problem, Trouble},
+    },
     plan::observed::TaskName,
 };
 use jiff::Timestamp;
@@ -55,17 +58,6 @@ pub struct ControllerInfo {
     /// What keeps it from looking at policies; gone once it can again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<Trouble>,
-}
-
-/// Why the controller cannot look at a policy, and so does nothing for it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Trouble {
-    /// Which; none: it cannot list them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub policy: Option<PolicyId>,
-    /// What it met.
-    pub message: String,
 }
 
 /// Held while a controller runs on a state directory.

@@ -13,6 +13,7 @@ use crate::{
     domain::{error::Invalid, identity::PolicyId, names::PolicyName, policy::Policy},
     orchestrators::{
         checksum,
+        site::Problem,
         swarm::{
             engine::model::{Config, STACK, Service},
             facts::{Cluster, Facts, Grants},
@@ -49,15 +50,6 @@ pub struct Found {
     pub policy: Result<Arc<Policy>, Invalid>,
     /// What is known about its surroundings.
     pub facts: Facts,
-}
-
-/// Something that is meant to declare a policy and does not.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Problem {
-    /// The service or config.
-    pub place: String,
-    /// What is wrong.
-    pub message: String,
 }
 
 /// True for a service that declares policies.

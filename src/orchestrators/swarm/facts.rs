@@ -5,6 +5,7 @@ use crate::{
     domain::names::SourceName,
     orchestrators::swarm::engine::model::{Config, Node, Secret, Service, Task},
 };
+use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
@@ -47,7 +48,8 @@ impl Facts {
 }
 
 /// What the administrator allows to every policy.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Grants {
     /// Paths of nodes, with all below them.
     pub paths: Vec<PathBuf>,

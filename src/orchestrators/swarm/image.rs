@@ -1,20 +1,23 @@
-//! The image of the controller itself, for its tasks.
+//! What the controller itself runs as: its image, for its tasks, and its service.
 
 use crate::{controller::port::PortError, orchestrators::swarm::engine::Engine};
 
-/// The image that this process runs as: that of its service, with the digest where its deployment found one, so that every
-/// node can fetch it; else that of its container.
+/// What this process runs as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Own {
+    /// The image of its service, with the digest where its deployment found one, so that every node can fetch it; else
+    /// that of its container.
+    pub image: String,
+    /// The name of its service.
+    pub service: Option<String>,
+}
+
+/// What this process runs as; nothing when it runs in no container of this engine.
 ///
 /// # Errors
-/// It runs in no container of this engine.
-pub async fn own(engine: &Engine) -> Result<String, PortError> {
+/// As all calls.
+pub async fn own(engine: &Engine) -> Result<Option<Own>, PortError> {
     let mountinfo = tokio::fs::read_to_string("/proc/self/mountinfo").await.unwrap_or_default();
-    let outside = || {
-        PortError::Rejected(
-            "the controller runs in no container of this engine, so its image is not known; name one with --image"
-                .to_owned(),
-        )
-    };
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let candidates = container_in(&mountinfo).map(str::to_owned).into_iter().chain([hostname]);
     for id in candidates {
@@ -23,11 +26,12 @@ pub async fn own(engine: &Engine) -> Result<String, PortError> {
             container => container?,
         };
         if let Some(service) = container.config.labels.get("com.docker.swarm.service.id") {
-            return Ok(engine.service(service).await?.spec.task.container.image);
+            let spec = engine.service(service).await?.spec;
+            return Ok(Some(Own { image: spec.task.container.image, service: Some(spec.name) }));
         }
-        return Ok(container.config.image);
+        return Ok(Some(Own { image: container.config.image, service: None }));
     }
-    Err(outside())
+    Ok(None)
 }
 
 /// The container whose files an engine has mounted for this process: `…/containers/<64 digits>/hostname`.

@@ -3,20 +3,25 @@
 //! - [`engine`]: the client of the engine's API; [`names`]: what our objects are called.
 //! - [`discover`]: the policies that services and configs declare, and [`facts`] about them; [`place`] finds what they name.
 //! - [`service`]: the service of a task; [`state`]: how a task is. Both are pure.
-//! - [`objects`]: what is kept, as configs; [`look`]: what is seen of it; [`harvest`]: what tasks said at their end.
+//! - [`objects`]: what is kept, as configs; [`look`]: what is seen of it; [`harvest`]: what tasks said at their end;
+//!   [`logs`]: what those that failed said.
 //! - [`port`]: all of it as the controller's port; [`watch`] its hints; [`removed`] sweeps what is left behind.
+//! - [`site`]: all of it as people ask it; [`notice`]: what the controller tells about itself.
 
 pub mod discover;
 pub mod engine;
 pub mod facts;
 mod harvest;
 pub mod image;
+mod logs;
 mod look;
 pub mod names;
+pub mod notice;
 pub mod objects;
 mod place;
 pub mod port;
 mod removed;
 pub mod service;
+pub mod site;
 pub mod state;
 mod watch;

@@ -43,12 +43,18 @@ pub mod kind {
     pub const HOLD: &str = "hold";
     /// The newest restore drill.
     pub const DRILL: &str = "drill";
+    /// What a task said that failed and is gone.
+    pub const LOG: &str = "log";
+    /// What the controller tells about itself.
+    pub const CONTROLLER: &str = "controller";
     /// A task.
     pub const TASK: &str = "task";
 }
 
 /// The config with the site's identity.
 pub const SITE: &str = "backstay-site";
+/// The config with what the controller tells about itself.
+pub const CONTROLLER: &str = "backstay-controller";
 
 /// A policy in 16 hexadecimal digits, for names and filters.
 pub fn identity(policy: &PolicyId) -> String {

@@ -11,6 +11,7 @@ use crate::{
     domain::{identity::PolicyId, names::Slot, run::Run},
     orchestrators::{
         checksum,
+        site::Problem,
         swarm::{
             discover::{Found, Rules, discover},
             engine::{
@@ -20,10 +21,12 @@ use crate::{
             },
             facts::{Cluster, Facts},
             harvest::Harvest,
+            logs,
             look::{Look, Seen},
             names::{self, kind},
             objects, removed,
             service::{Launch, service},
+            state,
             watch::{self, Hints},
         },
     },
@@ -60,7 +63,7 @@ struct Known {
     /// Identities of the secrets, by name.
     secrets: BTreeMap<String, String>,
     look: Option<Look>,
-    problems: Vec<crate::orchestrators::swarm::discover::Problem>,
+    problems: Vec<Problem>,
 }
 
 impl Swarm {
@@ -187,12 +190,12 @@ impl Swarm {
         if uid.starts_with(names::LEFT_OVER) {
             return Ok(());
         }
-        if !ended {
-            let tasks = self.engine.tasks_of(&[uid]).await;
-            let newest = tasks.unwrap_or_default().into_iter().max_by_key(|task| task.created_at);
-            if newest.is_some_and(|task| super::state::is_over(&task)) {
-                return Err(PortError::Conflict("the task has ended".to_owned()));
-            }
+        let tasks = self.engine.tasks_of(&[uid]).await.unwrap_or_default();
+        let newest = tasks.into_iter().max_by_key(|task| task.created_at);
+        match newest.filter(state::is_over) {
+            Some(_) if !ended => return Err(PortError::Conflict("the task has ended".to_owned())),
+            Some(task) if task.status.state != "complete" => logs::keep(&self.engine, &task).await,
+            _ => {}
         }
         absent_is_fine(self.engine.remove_service(uid).await)
     }
@@ -203,6 +206,12 @@ impl Swarm {
         for service in self.engine.services(Some(&label)).await? {
             if service.spec.labels.get(names::RUN) == Some(&slot.to_string()) {
                 absent_is_fine(self.engine.remove_service(&service.id).await)?;
+            }
+        }
+        for config in self.engine.configs(&label).await? {
+            let is_log = objects::kind_of(&config) == Some(kind::LOG);
+            if is_log && config.label(names::RUN) == Some(&slot.to_string()) {
+                absent_is_fine(self.engine.remove_config(&config.spec.name).await)?;
             }
         }
         let name = names::config(kind::RUN, policy, Some(&slot.to_string()));

@@ -1,0 +1,260 @@
+//! The Swarm as people ask it: see [`Site`]. Everything is read from its objects, so no connection to the controller is
+//! needed and nothing is lost while none runs.
+
+use crate::{
+    domain::{
+        error::Invalid,
+        identity::PolicyId,
+        names::{Slot, SnapshotName},
+        run::RunState,
+        status::Status,
+        verdict::Failure,
+    },
+    orchestrators::{
+        site::{self, Controller, Known, Problem, Read, TaskLog},
+        swarm::{
+            discover::{Found, discover},
+            engine::{Engine, model::Config, refusal::Refusal, stream::Output},
+            look::{Look, Seen},
+            names::{self, kind},
+            notice::Notice,
+            objects::{self, Asked},
+        },
+    },
+    plan::{
+        action::Answer,
+        observed::{Request, TaskName, Wish},
+        task_spec::Progress,
+    },
+};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use std::{sync::Arc, time::Duration};
+
+/// A Swarm, through the engine of one of its managers.
+#[derive(Debug)]
+pub struct SwarmSite {
+    engine: Engine,
+}
+
+impl SwarmSite {
+    /// The Swarm of the engine that the environment names.
+    ///
+    /// # Errors
+    /// An address that is no socket.
+    pub fn open() -> Result<Self, Failure> {
+        let engine = Engine::from_environment()
+            .map_err(|error| Failure::permanent("EngineUnusable", error.to_string()))?;
+        Ok(Self { engine })
+    }
+
+    async fn seen(&self, policy: &PolicyId) -> Result<Seen, Failure> {
+        Seen::of(&self.engine, policy).await.map_err(failed)
+    }
+
+    async fn config(&self, name: &str) -> Result<Option<Config>, Failure> {
+        match self.engine.config(name).await {
+            Err(refusal) if refusal.is_absent() => Ok(None),
+            config => config.map(Some).map_err(failed),
+        }
+    }
+
+    fn known(found: Found, configs: &[Config]) -> Known {
+        let Found { id, generation, created_at, policy, .. } = found;
+        let status = status_of(&id, configs);
+        Known { id, generation: Some(generation), changed_at: created_at, policy, status }
+    }
+}
+
+fn failed(refusal: Refusal) -> Failure {
+    let message = crate::controller::port::PortError::from(refusal).to_string();
+    Failure::temporary("EngineUnavailable", message)
+        .fix("run this on a manager, or name its engine with DOCKER_HOST=unix:///path/to/docker.sock")
+}
+
+fn status_of(policy: &PolicyId, configs: &[Config]) -> Option<Status> {
+    let name = names::config(kind::STATUS, policy, None);
+    let config = configs.iter().find(|config| config.spec.name == name)?;
+    Some(Arc::unwrap_or_clone(objects::status(config).value))
+}
+
+/// `<step>-<attempt>`, as the logs are called.
+fn called(task: &TaskName) -> String {
+    format!("{}-{}", task.step, task.attempt)
+}
+
+#[async_trait]
+impl site::Site for SwarmSite {
+    async fn all(&self) -> Result<(Vec<Known>, Vec<Problem>), Failure> {
+        let (cluster, _) = Look::at_everything(&self.engine).await.map_err(failed)?;
+        let notice = Notice::read(&self.engine).await.map_err(failed)?.unwrap_or_default();
+        let (found, problems) = discover(&cluster, &notice.rules());
+        let mut all: Vec<Known> =
+            found.into_iter().map(|found| Self::known(found, &cluster.configs)).collect();
+        let active = cluster.configs.iter().filter(|config| objects::is_active_run(config));
+        for id in active.filter_map(|config| names::policy_of(&config.spec.labels)) {
+            if all.iter().all(|known| known.id != id) {
+                let policy = Err(Invalid::new("nobody declares it any more; its run goes on"));
+                let status = status_of(&id, &cluster.configs);
+                all.push(Known { id, generation: None, changed_at: None, policy, status });
+            }
+        }
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok((all, problems))
+    }
+
+    fn pace(&self) -> Duration {
+        Duration::from_millis(700)
+    }
+
+    async fn controller(&self) -> Result<Controller, Failure> {
+        let place = format!("the Swarm of {}", self.engine.socket().display());
+        let start = "docker stack deploy -c backstay.yaml backstay".to_owned();
+        let nobody = Controller { place, start, ..Controller::default() };
+        let Some(notice) = Notice::read(&self.engine).await.map_err(failed)? else { return Ok(nobody) };
+        let runs = match &notice.service {
+            None => Some("a process that a person started".to_owned()),
+            Some(service) => match self.engine.tasks_of(&[service]).await {
+                Err(refusal) if refusal.is_absent() => None,
+                tasks => {
+                    let running = |task: &super::engine::model::Task| task.status.state == "running";
+                    let runs = tasks.map_err(failed)?.iter().any(running);
+                    runs.then(|| format!("service {service}"))
+                }
+            },
+        };
+        Ok(Controller { runs, since: notice.since, ..nobody })
+    }
+
+    async fn ask(
+        &self,
+        policy: &PolicyId,
+        wish: Wish,
+        patience: Duration,
+        now: Timestamp,
+    ) -> Result<String, Failure> {
+        let mut random = [0u8; 6];
+        getrandom::fill(&mut random).map_err(|error| Failure::temporary("NoRandom", error.to_string()))?;
+        let id = data_encoding::HEXLOWER.encode(&random);
+        let request = Request { id: id.clone(), requested_at: now, wish };
+        let asked = Asked { request, patience_seconds: patience.as_secs() };
+        let data = serde_json::to_vec(&asked).unwrap_or_default();
+        let name = names::config(kind::REQUEST, policy, Some(&id));
+        let labels = names::labels(kind::REQUEST, policy);
+        self.engine.create_config(&name, &labels, &data).await.map_err(failed)?;
+        Ok(id)
+    }
+
+    async fn renew(&self, policy: &PolicyId, id: &str, now: Timestamp) -> Result<(), Failure> {
+        let name = names::config(kind::REQUEST, policy, Some(id));
+        let Some(config) = self.config(&name).await? else { return Ok(()) };
+        if objects::answer(&config).is_some() {
+            return Ok(());
+        }
+        let labels = objects::renewed(&config, now);
+        match self.engine.label_config(&name, config.version.index, &labels).await {
+            // It is being answered.
+            Err(refusal) if refusal.is_stale() || refusal.is_absent() => Ok(()),
+            renewed => renewed.map_err(failed),
+        }
+    }
+
+    async fn withdraw(&self, policy: &PolicyId, id: &str) -> Result<(), Failure> {
+        match self.engine.remove_config(&names::config(kind::REQUEST, policy, Some(id))).await {
+            Err(refusal) if refusal.is_absent() => Ok(()),
+            removed => removed.map_err(failed),
+        }
+    }
+
+    async fn answer(&self, policy: &PolicyId, id: &str) -> Result<Option<Answer>, Failure> {
+        let config = self.config(&names::config(kind::REQUEST, policy, Some(id))).await?;
+        let answer = config.as_ref().and_then(objects::answer);
+        if answer.is_some() {
+            // Should it stay, the controller sweeps it.
+            let _ = self.withdraw(policy, id).await;
+        }
+        Ok(answer)
+    }
+
+    async fn status(&self, policy: &PolicyId) -> Result<Option<Status>, Failure> {
+        let config = self.config(&names::config(kind::STATUS, policy, None)).await?;
+        Ok(config.map(|config| Arc::unwrap_or_clone(objects::status(&config).value)))
+    }
+
+    async fn runs(&self, policy: &PolicyId) -> Result<Vec<Slot>, Failure> {
+        let seen = self.seen(policy).await?;
+        let runs = seen.configs.iter().filter(|config| objects::kind_of(config) == Some(kind::RUN));
+        Ok(runs.filter_map(|config| config.label(names::RUN)?.parse().ok()).collect())
+    }
+
+    async fn run(&self, policy: &PolicyId, slot: Slot) -> Result<Option<RunState>, Failure> {
+        let config = self.config(&names::config(kind::RUN, policy, Some(&slot.to_string()))).await?;
+        let run = config.map(|config| objects::run(&config)).transpose();
+        let run = run.map_err(|message| Failure::permanent("RecordUnreadable", message))?;
+        Ok(run.map(|run| run.value.state.clone()))
+    }
+
+    async fn progress(&self, policy: &PolicyId, slot: Slot) -> Result<Option<Progress>, Failure> {
+        let seen = self.seen(policy).await?;
+        let of_run = |service: &&super::engine::model::Service| {
+            names::task_of(&service.spec.labels).is_some_and(|task| task.slot == Some(slot))
+        };
+        let newest = seen.services.iter().filter(of_run).max_by_key(|service| service.created_at);
+        let Some(task) = newest.and_then(|service| seen.task_of(service)) else { return Ok(None) };
+        if task.status.state != "running" {
+            return Ok(None);
+        }
+        let log = self.engine.task_log(&task.id, Output::Standard, Some(2)).await.unwrap_or_default();
+        Ok(log.lines().rev().find_map(|line| serde_json::from_str(line).ok()))
+    }
+
+    async fn logs(
+        &self,
+        policy: &PolicyId,
+        slot: Option<Slot>,
+        read: &Read,
+    ) -> Result<Vec<TaskLog>, Failure> {
+        let seen = self.seen(policy).await?;
+        let mut texts: Vec<(Option<Timestamp>, String, String)> = Vec::new();
+        for config in seen.configs.iter().filter(|config| objects::kind_of(config) == Some(kind::LOG)) {
+            let Some(task) = names::task_of(&config.spec.labels).filter(|task| task.slot == slot) else {
+                continue;
+            };
+            let text = String::from_utf8_lossy(&config.bytes()).into_owned();
+            texts.push((config.created_at, called(&task), text));
+        }
+        for service in &seen.services {
+            let Some(task) = names::task_of(&service.spec.labels).filter(|task| task.slot == slot) else {
+                continue;
+            };
+            let Some(id) = seen.task_of(service).map(|task| &task.id) else { continue };
+            // A node that is away gives no log; the others do.
+            let text = self.engine.task_log(id, Output::Error, None).await.unwrap_or_default();
+            texts.push((service.created_at, called(&task), text));
+        }
+        texts.sort_by_key(|(at, ..)| *at);
+        let log = |(_, task, text): (_, String, String)| {
+            let from = read.get(&task).copied().unwrap_or_default();
+            let rest = usize::try_from(from).ok().and_then(|from| text.get(from..)).unwrap_or_default();
+            let whole = rest.rfind('\n').map_or(0, |at| at + 1);
+            let rest = rest.get(..whole).unwrap_or_default();
+            TaskLog { task, end: from + rest.len() as u64, text: rest.to_owned() }
+        };
+        Ok(texts.into_iter().map(log).collect())
+    }
+
+    async fn hold(&self, policy: &PolicyId, snapshot: &SnapshotName, held: bool) -> Result<(), Failure> {
+        let name = names::config(kind::HOLD, policy, Some(&snapshot.slot().to_string()));
+        if held {
+            let labels = objects::hold_labels(policy, snapshot);
+            return match self.engine.create_config(&name, &labels, objects::IN_LABELS).await {
+                Err(refusal) if refusal.is_taken() => Ok(()),
+                made => made.map(|_| ()).map_err(failed),
+            };
+        }
+        match self.engine.remove_config(&name).await {
+            Err(refusal) if refusal.is_absent() => Ok(()),
+            removed => removed.map_err(failed),
+        }
+    }
+}
