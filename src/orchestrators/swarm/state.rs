@@ -10,6 +10,9 @@ use crate::{
 };
 use jiff::Timestamp;
 
+/// Why a task failed that was told to end.
+const INTERRUPTED: &str = "Interrupted";
+
 /// True once Swarm says that nothing of the task runs any more.
 pub fn is_over(task: &Task) -> bool {
     matches!(
@@ -45,7 +48,10 @@ pub fn state(
         return TaskState::Ended {
             started_at: (!never_ran(task)).then_some(task.created_at.unwrap_or(made)),
             at,
-            report: report.or_else(|| refused(task, node)).map(Box::new),
+            report: report
+                .map(|said| explained(said, task, node))
+                .or_else(|| refused(task, node))
+                .map(Box::new),
             detail: detail(task, node),
         };
     }
@@ -94,6 +100,16 @@ fn never_ran(task: &Task) -> bool {
 /// The engine of its node was stopped under it: what it did at the end is not known.
 fn is_lost(task: &Task) -> bool {
     task.status.state == "failed" && task.status.error.contains("No such container")
+}
+
+/// A task that was told to end does not know why; Swarm does.
+fn explained(mut report: TaskReport, task: &Task, node: Option<&Node>) -> TaskReport {
+    if let Some(failure) = report.failure.as_mut().filter(|failure| failure.reason == INTERRUPTED)
+        && task.status.state == "shutdown"
+    {
+        failure.message = detail(task, node);
+    }
+    report
 }
 
 /// The report of a task that never ran.
@@ -179,6 +195,34 @@ fn named(node: Option<&Node>) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    fn drained() -> (Task, Node) {
+        let status = json!({"State": "shutdown", "ContainerStatus": {"ExitCode": 11}});
+        let node = json!({"Description": {"Hostname": "store"}, "Spec": {"Availability": "drain"}});
+        let task = serde_json::from_value(json!({"Status": status})).unwrap();
+        (task, serde_json::from_value(node).unwrap())
+    }
+
+    #[test]
+    fn a_task_that_was_told_to_end_is_told_with_the_reason() {
+        let (task, node) = drained();
+        for (reason, expected) in [(INTERRUPTED, "store was drained"), ("Unreachable", "the remote is away")]
+        {
+            let failure = Failure::temporary(reason, "the remote is away");
+            let report = TaskReport {
+                version: TASK_SPEC_VERSION,
+                verdict: failure.verdict,
+                failure: Some(failure),
+                sources: vec![],
+                snapshot: None,
+                warnings: vec![],
+                pruned: vec![],
+            };
+            let ended = state(Timestamp::UNIX_EPOCH, Some(&task), Some(&node), Some(report));
+            let TaskState::Ended { report: Some(report), .. } = ended else { panic!("{ended:?}") };
+            assert!(report.failure.unwrap().message.contains(expected), "{reason}");
+        }
+    }
 
     fn seen(state: &str, code: i32, error: &str, message: &str, node: &str) -> String {
         let task: Task = serde_json::from_value(json!({
