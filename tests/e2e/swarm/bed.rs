@@ -41,3 +41,22 @@ fn nodes_are_cut_healed_killed_and_started() {
     worker.start_daemon();
     until("the node is ready", || state() == "ready");
 }
+
+/// Of three managers the leader is killed: another one leads, and the first follows when it is back.
+#[test]
+#[ignore = "half a minute: make e2e-swarm"]
+fn leadership_moves() {
+    let Some(swarm) = swarm::start_or_say(Plan { managers: 3, workers: 0, ..Plan::default() }) else {
+        return;
+    };
+    let [first, second, _] = swarm.nodes() else { panic!("three nodes") };
+    let role = |of: &str| {
+        let role = ["node", "inspect", "--format", "{{.ManagerStatus.Leader}}", of];
+        String::from_utf8(second.command(role).output().unwrap().stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(role("n1"), "true");
+    first.kill_daemon();
+    until("another one leads", || ["n2", "n3"].iter().any(|name| role(name) == "true"));
+    first.start_daemon();
+    until("the first follows", || role("n1") == "false");
+}

@@ -21,6 +21,7 @@ use std::{
     process::{Command, Output},
     sync::OnceLock,
     thread,
+    time::{Duration, Instant},
 };
 
 /// Longest time that any call of the docker CLI may take, seconds: a hang is a failure of its own.
@@ -207,13 +208,14 @@ impl Drop for Stack<'_> {
         let manager = self.swarm.manager();
         let label = format!("label=com.docker.stack.namespace={}", self.name);
         let _ = manager.command(["stack", "rm", &self.name]).output();
-        for _ in 0..300 {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(60) {
             let left = manager.command(["network", "ls", "--quiet", "--filter", &label]).output();
             if left.is_ok_and(|output| output.stdout.is_empty()) {
                 return;
             }
             // A network stays as long as a task that is ending is on it.
-            thread::sleep(std::time::Duration::from_millis(100));
+            thread::sleep(Duration::from_millis(200));
             let _ = manager.command(["stack", "rm", &self.name]).output();
         }
     }
