@@ -255,4 +255,24 @@ mod tests {
         machine.answer(act.failed(PortError::Rejected("no".to_owned())), now);
         assert!(!occupies(&machine), "it has none");
     }
+
+    #[test]
+    fn a_pass_that_meets_no_refusal_ends_it() {
+        let now = Timestamp::UNIX_EPOCH;
+        let id: PolicyId = "a".parse().unwrap();
+        let forget = Action::DeleteRun { slot: "20261125T020000Z".parse().unwrap() };
+        let decide =
+            move |_: &_, _: &_, _: &_, _| Decision { actions: vec![forget.clone()], ..Decision::default() };
+        let mut machine = Machine::new(Settings::default(), Box::new(decide), now);
+        machine.answer(Answer::Listed(Ok(vec![declared("a")])), now);
+        let look = || Answer::Observed(id.clone(), Ok(Box::default()));
+        assert!(machine.answer(look(), now).is_none(), "the first look only shows what is used");
+        let act = machine.answer(look(), now).unwrap();
+        machine.answer(act.failed(PortError::Rejected("no".to_owned())), now);
+        assert_eq!(machine.queue.entries[&id].refusal.as_deref(), Some("no"));
+        machine.answer(look(), now).unwrap();
+        machine.answer(Answer::Acted(id.clone(), Ok(())), now);
+        assert_eq!(machine.queue.entries[&id].refusal, None);
+        assert_eq!(machine.queue.entries[&id].due, Some(now), "it is told at once");
+    }
 }

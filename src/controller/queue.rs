@@ -65,7 +65,7 @@ pub(super) struct Entry {
     pub failures: u32,
     /// Passes that may still follow each other at once, and since when.
     credit: (u32, Timestamp),
-    /// Why an action was refused for good.
+    /// Why an action was refused for good, until a pass meets no refusal.
     pub refusal: Option<String>,
 }
 
@@ -166,7 +166,8 @@ impl Entry {
         };
         self.failures = 0;
         (self.occupies, self.preflight) = (occupies, preflight);
-        let found_work = found_work || wake_at.is_some_and(|at| at <= now);
+        let was_refused = self.refusal.take().is_some();
+        let found_work = found_work || was_refused || wake_at.is_some_and(|at| at <= now);
         let at = if found_work { Some(self.soon(now)) } else { wake_at };
         self.rest(at, now);
     }

@@ -29,6 +29,8 @@ pub(super) struct Pass<'a> {
     pub decision: Decision,
     /// The runs as they will be after the actions.
     pub runs: Vec<Arc<Run>>,
+    /// A claim that may be refused as the last one was: not told of before it is seen.
+    pub tried: Option<Arc<Run>>,
     /// Where the active run is: step and attempt.
     pub at: Option<(Slot, StepName, u32)>,
     /// What the status before tells, without what cannot have happened yet.
@@ -52,7 +54,7 @@ impl<'a> Pass<'a> {
         let horizon = after(now, SKEW);
         let mut status = observed.status.as_ref().map(|s| Status::clone(&s.value)).unwrap_or_default();
         summary::forget_future(&mut status, horizon, now);
-        let told = Told::of(&status);
+        let told = Told::of(&status, observed.refusal.is_some());
         if let Spec::Valid(policy) = &declared.spec {
             summary::set_place(&mut status, policy);
         }
@@ -64,6 +66,7 @@ impl<'a> Pass<'a> {
             now,
             decision,
             runs: Vec::new(),
+            tried: None,
             at: None,
             told,
             status,
@@ -81,7 +84,7 @@ impl<'a> Pass<'a> {
     }
 
     pub(super) fn active(&self) -> Option<&Run> {
-        self.runs.iter().map(Arc::as_ref).find(|r| r.state.end.is_none())
+        self.runs.iter().chain(&self.tried).map(Arc::as_ref).find(|r| r.state.end.is_none())
     }
 
     /// True for a run that cannot have begun yet.
@@ -119,7 +122,12 @@ impl<'a> Pass<'a> {
             self.at = Some((slot, step.name.clone(), 1));
         }
         self.act(Action::CreateRun(Box::new(run.clone())));
-        self.runs.push(Arc::new(run));
+        let run = Arc::new(run);
+        if self.told.refused {
+            self.tried = Some(run);
+        } else {
+            self.runs.push(run);
+        }
     }
 
     pub(super) fn set(&mut self, kind: ConditionType, said: Said) {
@@ -127,9 +135,11 @@ impl<'a> Pass<'a> {
     }
 
     /// The actions in the order in which they are safe: record how runs ended, create, delete, the status last. A conflict
-    /// in the first shows an old view before anything is made from it.
+    /// in the first shows an old view before anything is made from it. After a refusal the status comes before what may
+    /// be refused again: otherwise nobody would ever be told.
     pub(super) fn finish(mut self) -> Decision {
-        self.decision.actions.sort_by_key(rank);
+        let refused = self.told.refused;
+        self.decision.actions.sort_by_key(|action| rank(action, refused));
         if let Some(run) = self.active() {
             self.decision.occupies = Some(run.plan.destination.clone());
         }
@@ -137,13 +147,14 @@ impl<'a> Pass<'a> {
     }
 }
 
-fn rank(action: &Action) -> u8 {
+fn rank(action: &Action, refused: bool) -> u8 {
     match action {
         Action::RecordRun { .. } => 0,
-        Action::CreateRun(_) | Action::CreateTask(_) => 1,
-        Action::AnswerRequest { .. } => 2,
-        Action::DeleteTask { .. } => 3,
-        Action::DeleteRun { .. } => 4,
-        Action::RecordStatus { .. } => 5,
+        Action::RecordStatus { .. } if refused => 1,
+        Action::CreateRun(_) | Action::CreateTask(_) => 2,
+        Action::AnswerRequest { .. } => 3,
+        Action::DeleteTask { .. } => 4,
+        Action::DeleteRun { .. } => 5,
+        Action::RecordStatus { .. } => 6,
     }
 }

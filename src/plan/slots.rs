@@ -47,19 +47,26 @@ pub(super) struct Told {
     history: Shared<Vec<SlotOutcome>>,
     /// Slots are counted.
     pub counted: bool,
+    /// The last action was refused for good: what is told must hold should the next be refused as well.
+    pub refused: bool,
 }
 
 impl Told {
-    pub(super) fn of(status: &Status) -> Self {
-        Self { history: status.history.clone(), counted: status.schedule.is_some() }
+    pub(super) fn of(status: &Status, refused: bool) -> Self {
+        Self { history: status.history.clone(), counted: status.schedule.is_some(), refused }
     }
 
     /// True when it tells of the slot, or is full of newer ones.
     pub(super) fn settles(&self, slot: Slot) -> bool {
-        let is_full = self.history.len() >= LISTED_SLOTS;
-        self.history.iter().any(|told| told.slot == slot)
-            || (is_full && self.history.last().is_some_and(|oldest| slot < oldest.slot))
+        settles(&self.history, slot)
     }
+}
+
+/// True when a history tells of the slot, or is full of newer ones.
+pub(super) fn settles(history: &[SlotOutcome], slot: Slot) -> bool {
+    let is_full = history.len() >= LISTED_SLOTS;
+    history.iter().any(|told| told.slot == slot)
+        || (is_full && history.last().is_some_and(|oldest| slot < oldest.slot))
 }
 
 /// Slots next to each other whose chance is over for one reason.
@@ -102,7 +109,7 @@ pub(super) fn slots(
     let passed =
         if newest.is_some() { passed(&policy.schedule, floor, now, due, &reasons) } else { Vec::new() };
     let more = passed.iter().map(|p| p.slots.count).sum::<u64>() >= SETTLED_AT_ONCE;
-    let waits = due.is_some() && (blocked.is_some() || !told.counted);
+    let waits = due.is_some() && (blocked.is_some() || !told.counted || told.refused);
     let last = if more || waits { passed.last().map(|p| p.slots.last) } else { newest };
     schedule.settled = Some(last.map_or(floor, Slot::time));
     Slots {

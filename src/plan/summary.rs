@@ -14,7 +14,7 @@ use crate::{
     },
     plan::{
         phase::after,
-        slots::{Passed, Told},
+        slots::{Passed, settles},
     },
 };
 use jiff::Timestamp;
@@ -72,7 +72,7 @@ pub(super) fn add_run(status: &mut Status, run: &Run, horizon: Timestamp) {
             status.last_run = Some(summary);
         }
     }
-    if Told::of(status).settles(run.slot) {
+    if settles(&status.history, run.slot) {
         return;
     }
     let seconds = end.at.duration_since(run.plan.claimed_at).as_secs();

@@ -1067,3 +1067,25 @@ fn nothing_is_claimed_before_it_is_on_record_from_when_on_slots_count() {
     assert_eq!(world.observed.runs.len(), 1);
     assert_eq!(world.outcomes().len(), 4, "{:?}", world.outcomes());
 }
+
+#[test]
+fn a_refusal_is_told_while_it_lasts_and_what_was_refused_is_tried_again() {
+    let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
+    world.observed.refusal = Some("a name is taken".to_owned());
+    world.now = at("2026-11-25T02:00:00Z");
+    let actions = world.decide().actions;
+    let [told @ Action::RecordStatus { status, .. }, Action::CreateRun(_)] = &actions[..] else {
+        panic!("{actions:#?}")
+    };
+    assert_eq!(status.condition(ConditionType::Ready).unwrap().reason, "Refused");
+    assert!(status.active.is_empty(), "it may be refused again");
+    world.apply(told);
+    let actions = world.decide().actions;
+    assert!(matches!(actions[..], [Action::CreateRun(_)]), "{actions:#?}");
+    world.apply(&actions[0]);
+    world.observed.refusal = None;
+    world.settle();
+    assert_eq!(world.status().active.len(), 1);
+    assert!(world.status().is(ConditionType::Ready));
+    assert!(world.outcomes().is_empty(), "{:?}", world.outcomes());
+}
