@@ -1,7 +1,10 @@
 //! Names of things: short, safe on every remote, never differing in case alone.
 
 use crate::domain::error::Invalid;
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{
+    Timestamp,
+    tz::{Offset, TimeZone},
+};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -184,8 +187,12 @@ fn whole_seconds(time: Timestamp) -> Timestamp {
 
 impl fmt::Display for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = self.time.to_zoned(TimeZone::UTC);
-        write!(f, "{}{}", time.strftime(SLOT_FORMAT), if self.manual { "-m" } else { "" })
+        // As SLOT_FORMAT says; every message of a decision names a slot.
+        let time = Offset::UTC.to_datetime(self.time);
+        let (year, month, day) = (time.year(), time.month(), time.day());
+        let (hour, minute, second) = (time.hour(), time.minute(), time.second());
+        let manual = if self.manual { "-m" } else { "" };
+        write!(f, "{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z{manual}")
     }
 }
 
