@@ -216,7 +216,7 @@ impl World {
         let attempts = state.attempts.len().saturating_sub(old.attempts.len()) as u64;
         if let Some(end) = &state.end {
             let snapshot = self.remote.committed(&run.plan.destination.to_string(), slot);
-            let is_there = snapshot.is_some_and(|s| s.summary.complete || end.outcome == Outcome::Partial);
+            let is_there = snapshot.is_some_and(|s| s.complete || end.outcome == Outcome::Partial);
             if matches!(end.outcome, Outcome::Succeeded | Outcome::Partial) && !is_there {
                 wrong.push(format!("is called {:?} without a manifest", end.outcome));
             }
@@ -373,7 +373,6 @@ impl World {
         }
         if says(ConditionType::Fresh)
             && !self.skewed
-            && !self.caller.late
             && (new.last_success.is_none()
                 || new.fresh_until_time.is_none_or(|until| ms(until) + MINUTE < ms(clock)))
         {
@@ -439,10 +438,11 @@ impl World {
     }
 
     /// What must be so in the end, when all is well and everything has come to rest.
-    pub fn check_end(&mut self, rested: &[bool]) {
-        let now = self.now;
+    pub fn check_end(&mut self, rested: &[Option<Ms>]) {
         for number in 0..self.subjects.len() {
-            let unrest = if rested.get(number) == Some(&true) { vec![] } else { self.unrest(number) };
+            // What became due since then may wait its turn.
+            let rested = rested.get(number).copied().flatten();
+            let unrest = if rested.is_some() { vec![] } else { self.unrest(number) };
             for what in unrest {
                 self.violated(number, format_args!("in the end {what}"));
             }
@@ -450,7 +450,9 @@ impl World {
             let (Some(policy), Some(status)) = (subject.policy(), subject.status.as_ref()) else { continue };
             let Some(schedule) = status.value.schedule.as_ref().filter(|_| !policy.suspend) else { continue };
             let since = subject.ledger.wiped.map_or(schedule.since, |at| schedule.since.max(stamp(at)));
-            if let Some(slot) = subject.ledger.lost(&policy.schedule, since, stamp(now)) {
+            if let Some(slot) =
+                subject.ledger.lost(&policy.schedule, since, stamp(rested.unwrap_or(self.now)))
+            {
                 self.violated(number, format_args!("{slot} has no outcome"));
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::{
     bugs::Bug,
-    clock::{MINUTE, Ms, stamp},
+    clock::{DAY, MINUTE, Ms, stamp},
     effort::Effort,
     faults::{Class, Faults},
     invariants::Ledger,
@@ -60,6 +60,8 @@ pub struct Subject {
     pub id: PolicyId,
     /// `None`: nobody declares it.
     pub declared: Option<Declared>,
+    /// Since when lists find that nobody does.
+    absent_since: Option<Ms>,
     pub generation: i64,
     /// The first specification since it was made.
     pub born: i64,
@@ -91,6 +93,7 @@ impl Subject {
         Self {
             id: format!("p{number}").parse().unwrap(),
             declared: None,
+            absent_since: None,
             generation: 0,
             born: 0,
             status: None,
@@ -120,6 +123,20 @@ impl Subject {
             Spec::Valid(policy) => Some(Arc::clone(policy)),
             Spec::Wrong(_) | Spec::Gone => None,
         }
+    }
+
+    /// Everything is forgotten but what the policy said.
+    pub fn forget(&mut self) {
+        self.status = None;
+        self.runs.clear();
+        self.tasks.clear();
+        self.requests.clear();
+        self.restores.clear();
+        self.holds.clear();
+        self.drill = None;
+        let lost_spec = self.ledger.lost_spec.take();
+        self.ledger = Ledger::new();
+        self.ledger.lost_spec = lost_spec;
     }
 
     pub fn active_run(&self) -> Option<&Run> {
@@ -265,6 +282,7 @@ impl World {
 
     fn list(&mut self) -> Vec<Declared> {
         self.effort.lists += 1;
+        self.sweep();
         let gone = |s: &Subject| Declared {
             id: s.id.clone(),
             generation: 0,
@@ -274,6 +292,19 @@ impl World {
         };
         let of = |s: &Subject| s.declared.clone().or_else(|| s.active_run().map(|_| gone(s)));
         self.subjects.iter().filter_map(of).collect()
+    }
+
+    /// A host forgets a policy that nobody has declared for seven days, as its port does.
+    fn sweep(&mut self) {
+        let now = self.now;
+        for number in 0..self.subjects.len() {
+            let subject = &mut self.subjects[number];
+            if subject.declared.is_some() || subject.active_run().is_some() || !subject.restores.is_empty() {
+                subject.absent_since = None;
+            } else if now >= *subject.absent_since.get_or_insert(now) + 7 * DAY {
+                subject.forget();
+            }
+        }
     }
 
     fn observe(&mut self, number: usize) -> Observed {

@@ -3,7 +3,6 @@
 use crate::{
     clock::{DAY, HOUR, MINUTE, Ms, stamp},
     faults::Class,
-    invariants::Ledger,
     orchestrator::{Flavour, Foreign, News, World},
     policies,
 };
@@ -122,14 +121,7 @@ impl World {
         subject.declared = None;
         if flavour == Flavour::Cluster {
             // Garbage collection.
-            subject.status = None;
-            subject.runs.clear();
-            subject.tasks.clear();
-            subject.requests.clear();
-            subject.restores.clear();
-            subject.holds.clear();
-            subject.drill = None;
-            subject.ledger = Ledger::new();
+            subject.forget();
         }
         subject.ledger.lost_spec = policy;
         self.news.push(News::Policies);

@@ -30,17 +30,11 @@ pub struct Remote {
 /// What is below one path.
 #[derive(Debug, Default)]
 pub struct Place {
-    /// By slot.
-    pub snapshots: BTreeMap<Slot, Snapshot>,
+    /// The manifests that exist, by slot.
+    snapshots: BTreeMap<Slot, SnapshotSummary>,
+    /// Those that were pruned.
+    pruned: BTreeMap<Slot, SnapshotSummary>,
     fragments: BTreeSet<(Slot, SourceName)>,
-}
-
-/// One manifest.
-#[derive(Debug, Clone)]
-pub struct Snapshot {
-    pub summary: SnapshotSummary,
-    /// It was pruned.
-    pub gone: bool,
 }
 
 impl Remote {
@@ -49,14 +43,15 @@ impl Remote {
     }
 
     /// The snapshot of a slot at a destination, also one that was pruned since.
-    pub fn committed(&self, destination: &str, slot: Slot) -> Option<&Snapshot> {
-        self.places.get(destination)?.snapshots.get(&slot)
+    pub fn committed(&self, destination: &str, slot: Slot) -> Option<&SnapshotSummary> {
+        let place = self.places.get(destination)?;
+        place.snapshots.get(&slot).or_else(|| place.pruned.get(&slot))
     }
 
     /// The newest complete snapshot that exists there.
     pub fn newest(&self, destination: &str) -> Option<&SnapshotName> {
         let place = self.places.get(destination)?;
-        place.snapshots.values().rev().find(|s| !s.gone && s.summary.complete).map(|s| &s.summary.name)
+        place.snapshots.values().rev().find(|s| s.complete).map(|s| &s.name)
     }
 }
 
@@ -126,7 +121,7 @@ impl World {
         let now = self.now;
         let place = self.remote.place(spec);
         let has = |name: &&SourceName| place.fragments.contains(&(work.slot, (*name).clone()));
-        let adopted = place.snapshots.get(&work.slot).filter(|s| !s.gone).map(|s| s.summary.clone());
+        let adopted = place.snapshots.get(&work.slot).cloned();
         let snapshot = adopted.unwrap_or_else(|| {
             let there = work.required.iter().chain(&work.optional).filter(has);
             let missing: Vec<SourceName> = work.required.iter().filter(|n| !has(n)).cloned().collect();
@@ -142,7 +137,7 @@ impl World {
         if snapshot.sources.is_empty() {
             return report(Verdict::Permanent, "NothingStored");
         }
-        place.snapshots.insert(work.slot, Snapshot { summary: snapshot.clone(), gone: false });
+        place.snapshots.insert(work.slot, snapshot.clone());
         let pruned = self.prune(number, spec, work, claimed_at);
         TaskReport { snapshot: Some(snapshot), pruned, ..report(Verdict::Committed, "") }
     }
@@ -160,16 +155,14 @@ impl World {
             return vec![];
         }
         let incomplete = !failed && self.faults.strikes(Class::Remote, 120, "listing lacks something");
-        let mut points: Vec<Point> = vec![];
-        let all: Vec<Snapshot> =
-            self.remote.place(spec).snapshots.values().filter(|s| !s.gone).cloned().collect();
-        for snapshot in &all {
-            if incomplete && self.faults.rng().below(3) == 0 {
-                continue;
-            }
-            let SnapshotSummary { name, committed_at, complete, .. } = snapshot.summary.clone();
-            points.push(Point { name, committed_at, complete });
-        }
+        let point = |s: &SnapshotSummary| Point {
+            name: s.name.clone(),
+            committed_at: s.committed_at,
+            complete: s.complete,
+        };
+        let all: Vec<Point> = self.remote.place(spec).snapshots.values().map(point).collect();
+        let mut points = all.clone();
+        points.retain(|_| !incomplete || self.faults.rng().below(3) > 0);
         let own = SnapshotName::new(spec.policy.clone(), work.slot);
         let sees_own = points.iter().any(|p| p.name == own);
         if !sees_own || points.iter().any(|p| p.committed_at > stamp(self.now)) {
@@ -186,9 +179,7 @@ impl World {
         self.check_prune(number, &all, &doomed, work, claimed_at, failed);
         let place = self.remote.place(spec);
         for name in &doomed {
-            if let Some(snapshot) = place.snapshots.get_mut(&name.slot()) {
-                snapshot.gone = true;
-            }
+            place.pruned.extend(place.snapshots.remove_entry(&name.slot()));
         }
         doomed
     }
@@ -220,7 +211,7 @@ impl World {
     fn check_prune(
         &mut self,
         number: usize,
-        all: &[Snapshot],
+        all: &[Point],
         doomed: &[SnapshotName],
         work: &FinishWork,
         claimed_at: Ms,
@@ -229,8 +220,7 @@ impl World {
         if failed && !doomed.is_empty() {
             self.violated(number, format_args!("prunes after a listing that failed"));
         }
-        let mut complete: Vec<&SnapshotName> =
-            all.iter().filter(|s| s.summary.complete).map(|s| &s.summary.name).collect();
+        let mut complete: Vec<&SnapshotName> = all.iter().filter(|s| s.complete).map(|s| &s.name).collect();
         complete.reverse();
         let floor = ALWAYS_KEPT.max(usize::try_from(work.retention.keep_last).unwrap());
         let within = DAY * Ms::from(work.retention.keep_within_days);

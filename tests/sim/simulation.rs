@@ -79,7 +79,8 @@ pub struct Report {
 #[derive(Debug)]
 enum Event {
     Look(usize, u32),
-    Effect(usize, u32, Box<Call>, Option<Ms>),
+    /// A call that was made when the caller's clock showed the time.
+    Effect(usize, u32, Box<Call>, Timestamp, Option<Ms>),
     Answer(usize, u32, Box<Answer>),
     Hint(usize, u32, Wake),
     Task(usize, String, Act),
@@ -113,8 +114,8 @@ pub struct Simulation {
     now: Ms,
     healed_at: Ms,
     settled: Option<Effort>,
-    /// Policies that were at rest after the tail.
-    rested: Vec<bool>,
+    /// When each policy was found at rest after the tail.
+    rested: Vec<Option<Ms>>,
     /// The hour, and what happened in it.
     busy: (Ms, u64),
     steps: u64,
@@ -268,9 +269,9 @@ impl Simulation {
                     self.pump(who);
                 }
             }
-            Event::Effect(who, incarnation, call, answer_at) => {
+            Event::Effect(who, incarnation, call, clock, answer_at) => {
                 let late = answer_at.is_none();
-                let answer = self.perform(who, &call, late);
+                let answer = self.perform(&call, Caller { clock, late });
                 if let Some(at) = answer_at {
                     self.agenda.plan(at, Event::Answer(who, incarnation, Box::new(answer)));
                 }
@@ -453,7 +454,7 @@ impl Simulation {
             let Some(answer) = self.make(who, &call) else { continue };
             let (answer, further) = bugs::answered(self.plan.bug, &call, answer);
             if let Some(further) = further {
-                self.perform(who, &further, false);
+                self.perform(&further, Caller { clock, late: false });
             }
             let next = self.processes[who].machine.as_mut().and_then(|m| m.answer(answer, clock));
             calls.extend(next);
@@ -483,13 +484,14 @@ impl Simulation {
             self.world().effort.causes += 1;
         }
         let incarnation = self.processes[who].incarnation;
+        let clock = self.clock(who);
         match fate {
-            Fate::Fine => Some(self.perform(who, call, false)),
+            Fate::Fine => Some(self.perform(call, Caller { clock, late: false })),
             Fate::Refused => Some(call.failed(PortError::Unavailable("not now".to_owned()))),
             Fate::Conflict => Some(call.failed(PortError::Conflict("somebody else wrote".to_owned()))),
             Fate::Slow(first, second) => {
                 let answer_at = self.now + first + second;
-                let effect = Event::Effect(who, incarnation, Box::new(call.clone()), Some(answer_at));
+                let effect = Event::Effect(who, incarnation, Box::new(call.clone()), clock, Some(answer_at));
                 self.agenda.plan(self.now + first, effect);
                 None
             }
@@ -497,7 +499,7 @@ impl Simulation {
                 let lost = call.failed(PortError::MaybeDone("no answer".to_owned()));
                 self.agenda.plan(self.now + DEADLINE, Event::Answer(who, incarnation, Box::new(lost)));
                 if let Some(after) = done {
-                    let effect = Event::Effect(who, incarnation, Box::new(call.clone()), None);
+                    let effect = Event::Effect(who, incarnation, Box::new(call.clone()), clock, None);
                     self.agenda.plan(self.now + after, effect);
                 }
                 None
@@ -507,7 +509,7 @@ impl Simulation {
                 None
             }
             Fate::CrashAfter => {
-                self.perform(who, call, false);
+                self.perform(call, Caller { clock, late: false });
                 self.crash(who);
                 None
             }
@@ -515,10 +517,9 @@ impl Simulation {
     }
 
     /// Has the real loop's call done by the port, which is never in a hurry to answer later.
-    fn perform(&mut self, who: usize, call: &Call, late: bool) -> Answer {
-        let clock = self.clock(who);
+    fn perform(&mut self, call: &Call, caller: Caller) -> Answer {
         let mut world = self.world();
-        world.caller = Caller { clock, late };
+        world.caller = caller;
         world.in_call = true;
         drop(world);
         let spoilt = bugs::forgetting_holds(self.plan.bug, call);
@@ -609,11 +610,13 @@ impl Simulation {
     /// True once every policy has been at rest after the tail.
     fn is_at_rest(&mut self) -> bool {
         let world = self.port.0.lock().unwrap();
-        self.rested.resize(world.subjects.len(), false);
+        self.rested.resize(world.subjects.len(), None);
         for (number, rested) in self.rested.iter_mut().enumerate() {
-            *rested = *rested || world.unrest(number).is_empty();
+            if rested.is_none() && world.unrest(number).is_empty() {
+                *rested = Some(self.now);
+            }
         }
-        self.rested.iter().all(|rested| *rested)
+        self.rested.iter().all(Option::is_some)
     }
 
     /// Once the faults are forgotten, each run costs what a run costs, and nothing else happens.
