@@ -29,7 +29,9 @@ pub struct Cluster {
 /// What is known about a policy's surroundings.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Facts {
-    /// Networks of the service that carries it.
+    /// The service that carries it.
+    pub carrier: Option<String>,
+    /// Networks of that service.
     pub networks: Vec<String>,
     /// Paths that may be mounted, with all below them.
     pub roots: Vec<PathBuf>,

@@ -23,6 +23,9 @@ pub const STEP: &str = "backstay.step";
 /// The attempt of a task.
 pub const ATTEMPT: &str = "backstay.attempt";
 
+/// The service whose networks a task is on: the task goes when that one does, so that its stack can be removed.
+pub const CARRIER: &str = "backstay.carrier";
+
 /// What the identity of a task without a service begins with.
 pub const LEFT_OVER: &str = "task:";
 

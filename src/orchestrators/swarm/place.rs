@@ -32,10 +32,11 @@ impl<'a> Surroundings<'a> {
 
     /// What is known without a policy.
     pub(super) fn facts(&self) -> Facts {
+        let carrier = self.carrier.map(|carrier| carrier.id.clone());
         let networks = self.carrier.into_iter().flat_map(Service::networks).map(str::to_owned).collect();
         let binds = self.mounts("bind").map(|mount| PathBuf::from(&mount.source));
         let roots = binds.chain(self.grants.paths.iter().cloned()).collect();
-        Facts { networks, roots, ..Facts::default() }
+        Facts { carrier, networks, roots, ..Facts::default() }
     }
 
     /// The policy with the full names of what it names, and the facts about it.

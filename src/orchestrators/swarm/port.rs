@@ -25,7 +25,7 @@ use crate::{
             look::{Look, Seen},
             names::{self, kind},
             objects, removed,
-            service::{Launch, service},
+            service::{self, Launch},
             state,
             watch::{self, Hints},
         },
@@ -37,7 +37,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::{OnceCell, mpsc};
@@ -60,6 +60,8 @@ pub struct Swarm {
 #[derive(Debug, Default)]
 struct Known {
     facts: HashMap<PolicyId, Facts>,
+    /// Identities of all services.
+    services: BTreeSet<String>,
     /// Identities of the secrets, by name.
     secrets: BTreeMap<String, String>,
     look: Option<Look>,
@@ -129,6 +131,7 @@ impl Swarm {
             }
         }
         known.facts.retain(|id, _| declared.iter().any(|declared| declared.id == *id));
+        known.services = cluster.services.iter().map(|service| service.id.clone()).collect();
         (known.secrets, known.problems, known.look) = (secrets, problems, Some(look));
         self.hints.know(declared.iter().map(|declared| &declared.id));
         declared
@@ -158,12 +161,19 @@ impl Swarm {
     }
 
     async fn launch(&self, policy: &PolicyId, task: &NewTask) -> Result<Created, PortError> {
-        let (facts, secrets) = {
+        let (facts, secrets, is_alone) = {
             let known = self.known();
-            (known.facts.get(policy).cloned().unwrap_or_default(), known.secrets.clone())
+            let facts = known.facts.get(policy).cloned().unwrap_or_default();
+            let is_alone = facts.carrier.as_ref().is_some_and(|carrier| !known.services.contains(carrier));
+            (facts, known.secrets.clone(), is_alone)
         };
+        if is_alone && service::is_carried(task, &facts) {
+            return Err(PortError::Rejected(format!(
+                "the service that carries {policy} is gone, and its networks with it; deploy it again, or give the run up: backstay cancel {policy}"
+            )));
+        }
         let launch = Launch { policy, task, facts: &facts, image: &self.image, secrets: &secrets };
-        let spec = service(launch).map_err(PortError::Rejected)?;
+        let spec = service::service(launch).map_err(PortError::Rejected)?;
         match self.engine.create_service(&spec).await {
             Err(refusal) if refusal.is_taken() => self.taken(policy, task).await,
             Err(Refusal { status: 404, message, .. }) => Err(PortError::Rejected(message)),
@@ -179,7 +189,12 @@ impl Swarm {
     async fn taken(&self, policy: &PolicyId, task: &NewTask) -> Result<Created, PortError> {
         let name = names::service(policy, &task.name);
         match self.engine.service(&name).await {
-            Ok(there) if there.spec.labels == names::task_labels(policy, &task.name) => Ok(Created::Ours),
+            Ok(there)
+                if names::policy_of(&there.spec.labels).as_ref() == Some(policy)
+                    && names::task_of(&there.spec.labels).as_ref() == Some(&task.name) =>
+            {
+                Ok(Created::Ours)
+            }
             Ok(_) => Ok(Created::Foreign(format!("service {name}"))),
             Err(refusal) => Err(refusal.into()),
         }
@@ -263,6 +278,7 @@ impl Orchestrator for Swarm {
     async fn list(&self) -> Result<Vec<Declared>, PortError> {
         let (cluster, look) = Look::at_everything(&self.engine).await?;
         let declared = self.take(&cluster, look);
+        removed::let_networks_go(&self.engine, &cluster.services).await;
         let wanted = declared.iter().map(|declared| &declared.id).collect();
         removed::sweep(&self.engine, &cluster.configs, &wanted, self.clock.now()).await;
         Ok(declared)

@@ -4,7 +4,11 @@ use crate::{
     controller::port::PortError,
     domain::identity::PolicyId,
     orchestrators::swarm::{
-        engine::{Engine, model::Config, refusal::absent_is_fine},
+        engine::{
+            Engine,
+            model::{Config, Service},
+            refusal::absent_is_fine,
+        },
         names::{self, kind},
         objects,
     },
@@ -72,6 +76,21 @@ async fn forget(engine: &Engine, configs: &[Config], status: &Config) -> Result<
         absent_is_fine(engine.remove_config(&config.spec.name).await)?;
     }
     Ok(())
+}
+
+/// Stops the tasks that are on the networks of a service which is gone: they would keep its stack from being removed.
+pub(super) async fn let_networks_go(engine: &Engine, services: &[Service]) {
+    let is_there = |id: &String| services.iter().any(|service| service.id == *id);
+    let left = |service: &&Service| {
+        service.spec.labels.contains_key(names::KIND)
+            && service.spec.labels.get(names::CARRIER).is_some_and(|carrier| !is_there(carrier))
+    };
+    for service in services.iter().filter(left) {
+        info!(service = service.spec.name, "stopped: the service whose networks it was on is gone");
+        if let Err(error) = absent_is_fine(engine.remove_service(&service.id).await) {
+            warn!(service = service.spec.name, %error, "it cannot be stopped");
+        }
+    }
 }
 
 /// Refuses a request that cannot be read, or that nobody waits for any more.

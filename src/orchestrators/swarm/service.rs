@@ -62,7 +62,11 @@ pub fn service(launch: Launch<'_>) -> Result<Value, String> {
             spec.len()
         ));
     }
-    let labels = names::task_labels(policy, &task.name);
+    let mut labels = names::task_labels(policy, &task.name);
+    let networks = networks(task, facts);
+    if is_carried(task, facts) {
+        labels.extend(facts.carrier.clone().map(|carrier| (names::CARRIER.to_owned(), carrier)));
+    }
     let memory = (u64::from(task.spec.memory_mib) + CHILDREN_MIB) << 20;
     let (name, value) = MEMORY_TO_GIVE_BACK;
     let container = json!({
@@ -91,7 +95,7 @@ pub fn service(launch: Launch<'_>) -> Result<Value, String> {
             "RestartPolicy": {"Condition": "none"},
             "Resources": {"Limits": {"MemoryBytes": memory}},
             "Placement": {"Constraints": constraints(task, facts)},
-            "Networks": networks(task, facts).iter().map(|name| json!({"Target": name})).collect::<Vec<_>>(),
+            "Networks": networks.iter().map(|name| json!({"Target": name})).collect::<Vec<_>>(),
             // The report is read from it, whatever the node's engine does with the output of others.
             "LogDriver": {"Name": "json-file", "Options": {"max-size": "16m", "max-file": "2"}},
         },
@@ -128,6 +132,11 @@ fn networks<'a>(task: &'a NewTask, facts: &'a Facts) -> &'a [String] {
         Work::Finish(_) => &[],
     };
     if sources.iter().any(|source| matches!(source, Source::Mongodb(_))) { &facts.networks } else { &[] }
+}
+
+/// True for a task that is on the networks of the policy's service.
+pub fn is_carried(task: &NewTask, facts: &Facts) -> bool {
+    task.placement.networks.is_empty() && !networks(task, facts).is_empty()
 }
 
 /// What the task needs in its container.

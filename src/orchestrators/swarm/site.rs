@@ -14,7 +14,12 @@ use crate::{
         site::{self, Controller, Known, Problem, Read, TaskLog},
         swarm::{
             discover::{Found, discover},
-            engine::{Engine, model::Config, refusal::Refusal, stream::Output},
+            engine::{
+                Engine,
+                model::{Config, Service, Task},
+                refusal::Refusal,
+                stream::Output,
+            },
             look::{Look, Seen},
             names::{self, kind},
             notice::Notice,
@@ -117,8 +122,9 @@ impl site::Site for SwarmSite {
             Some(service) => match self.engine.tasks_of(&[service]).await {
                 Err(refusal) if refusal.is_absent() => None,
                 tasks => {
-                    let running = |task: &super::engine::model::Task| task.status.state == "running";
-                    let runs = tasks.map_err(failed)?.iter().any(running);
+                    // It works already while its first health check is waited for.
+                    let is_up = |task: &Task| matches!(task.status.state.as_str(), "starting" | "running");
+                    let runs = tasks.map_err(failed)?.iter().any(is_up);
                     runs.then(|| format!("service {service}"))
                 }
             },
@@ -196,7 +202,7 @@ impl site::Site for SwarmSite {
 
     async fn progress(&self, policy: &PolicyId, slot: Slot) -> Result<Option<Progress>, Failure> {
         let seen = self.seen(policy).await?;
-        let of_run = |service: &&super::engine::model::Service| {
+        let of_run = |service: &&Service| {
             names::task_of(&service.spec.labels).is_some_and(|task| task.slot == Some(slot))
         };
         let newest = seen.services.iter().filter(of_run).max_by_key(|service| service.created_at);

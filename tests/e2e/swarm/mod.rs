@@ -2,6 +2,7 @@
 
 mod bed;
 mod journey;
+mod states;
 
 use crate::support::swarm::{self, Stack, Swarm};
 use std::{
