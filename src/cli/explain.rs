@@ -20,7 +20,11 @@ use crate::{
         policy::{MongoUri, Policy, Source, VolumePlace},
         retention::{Reason, Retention},
     },
-    orchestrators::local::state::StateDir,
+    orchestrators::{
+        local::state::StateDir,
+        site::{Site as _, find},
+        swarm::site::SwarmSite,
+    },
     plan::{
         effective,
         validate::{self, Loaded},
@@ -44,12 +48,13 @@ const SLOTS: usize = 3;
   backstay explain -f nightly.yaml
   backstay explain -f /etc/backstay/policies nightly
   backstay explain -f nightly.yaml --preview
+  backstay explain nightly --orchestrator swarm
   backstay explain -f nightly.yaml -o yaml        # every value in force, as a document")]
 pub struct Args {
     /// Only this policy
     policy: Option<String>,
-    /// A file, a directory of files, or - for standard input
-    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
+    /// A file, a directory of files, or - for standard input; on a Swarm, what it declares when none is given
+    #[arg(short = 'f', long = "filename", value_name = "PATH", required_unless_present = "orchestrator")]
     paths: Vec<PathBuf>,
     /// Read the remote too, and say what retention would delete
     #[arg(long)]
@@ -106,6 +111,9 @@ fn names_one(args: &Args) -> bool {
 }
 
 fn policies(args: &Args) -> Result<Vec<Policy>, Problem> {
+    if args.paths.is_empty() {
+        return declared(args);
+    }
     let facts = args.facts.read()?;
     let mut found = Vec::new();
     for source in documents::read(&args.paths)? {
@@ -127,6 +135,21 @@ fn policies(args: &Args) -> Result<Vec<Policy>, Problem> {
         Some(name) if found.is_empty() => Err(anyhow!("there is no policy {name} in the files given").into()),
         _ => Ok(found),
     }
+}
+
+/// The policies that a Swarm declares.
+fn declared(args: &Args) -> Result<Vec<Policy>, Problem> {
+    if !args.facts.is_swarm() {
+        return Err(Problem::Usage("name a file, or a directory of files, with -f".to_owned()));
+    }
+    let site = SwarmSite::open()?;
+    let chosen = block_on(async {
+        Ok(match &args.policy {
+            Some(name) => vec![find(&site, name).await?],
+            None => site.all().await?.0,
+        })
+    })?;
+    Ok(chosen.iter().map(|known| known.valid().map(|policy| (**policy).clone())).collect::<Result<_, _>>()?)
 }
 
 fn document(policy: &Policy) -> PolicyDocument {

@@ -40,6 +40,11 @@ impl From<OrchestratorArg> for Orchestrator {
 }
 
 impl FactsArgs {
+    /// True when the policies are meant for a Swarm.
+    pub fn is_swarm(&self) -> bool {
+        matches!(self.orchestrator, OrchestratorArg::Swarm)
+    }
+
     /// Reads the defaults.
     ///
     /// # Errors

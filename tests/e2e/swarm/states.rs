@@ -124,6 +124,9 @@ fn a_task_that_is_killed_is_told_and_the_next_run_is_good() {
     let fill = "head -c 600000 /dev/urandom > /only/data";
     manager.docker(["exec", container().lines().next().unwrap(), "sh", "-c", fill]);
 
+    let explained = said(&backstay(swarm, &["explain", name, "--orchestrator", "swarm"]));
+    assert!(explained.contains("volume killed_only") && explained.contains("Next"), "{explained}");
+
     let killed = std::thread::scope(|scope| {
         let run = scope.spawn(|| backstay(swarm, &["run", name, "--wait"]));
         let of_task = [
