@@ -2,6 +2,7 @@
 
 mod bed;
 mod journey;
+mod page;
 mod states;
 
 use crate::support::swarm::{self, Stack, Swarm};
