@@ -26,6 +26,9 @@ pub const USER: &str = "root";
 /// Its password: characters that must be escaped in a URI, so that a missing escape shows.
 pub const PASSWORD: &str = "p@ss:w/rd%";
 
+/// A server that is there answers within this time, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Running servers of one deployment.
 #[derive(Debug)]
 pub struct Mongo {
@@ -178,7 +181,7 @@ impl Mongo {
             .collect();
         let settings = doc! {"electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500};
         let config = doc! {"_id": SET, "members": members, "settings": settings};
-        let first = direct(self.members[0].port, None);
+        let first = client(self.members[0].port, None, PATIENCE);
         first.database("admin").run_command(doc! {"replSetInitiate": config}).await.unwrap();
         for (number, member) in self.members.iter().enumerate() {
             let client = direct(member.port, None);
@@ -194,7 +197,7 @@ impl Mongo {
     /// Allowed without a password, from this host, as long as there is no user.
     async fn create_root(&self) {
         let create = doc! {"createUser": USER, "pwd": PASSWORD, "roles": ["root"]};
-        direct(self.members[0].port, None).database("admin").run_command(create).await.unwrap();
+        client(self.members[0].port, None, PATIENCE).database("admin").run_command(create).await.unwrap();
     }
 }
 
@@ -249,12 +252,17 @@ fn key_file(scratch: &Path) -> PathBuf {
     path
 }
 
-/// A client of one member; with a password where asked for.
+/// A client of one member that is asked whether it is there yet.
 fn direct(port: u16, credential: Option<Credential>) -> Client {
+    client(port, credential, Duration::from_secs(1))
+}
+
+/// A client of one member, with a password where asked for, that waits so long for it.
+fn client(port: u16, credential: Option<Credential>, patience: Duration) -> Client {
     let options = ClientOptions::builder()
         .hosts(vec![ServerAddress::Tcp { host: "127.0.0.1".to_owned(), port: Some(port) }])
         .direct_connection(true)
-        .server_selection_timeout(Duration::from_secs(1))
+        .server_selection_timeout(patience)
         .credential(credential)
         .build();
     Client::with_options(options).unwrap()

@@ -6,7 +6,10 @@ use mongodb::{
     bson::{Document, doc},
     options::{ClientOptions, ServerAddress},
 };
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 /// Does something with the server of a service, by a direct connection.
 pub fn on<T: Send>(swarm: &Swarm, service: &str, work: impl AsyncFnOnce(Client) -> T + Send) -> T {
@@ -40,7 +43,8 @@ pub fn initiate(swarm: &Swarm, stack: &str) {
 
 fn until(swarm: &Swarm, service: &str, ready: impl Fn(&Document) -> bool + Sync) {
     on(swarm, service, async |client| {
-        for _ in 0..600 {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(120) {
             let hello = client.database("admin").run_command(doc! {"hello": 1}).await;
             if hello.is_ok_and(|reply| ready(&reply)) {
                 return;
@@ -55,7 +59,7 @@ fn direct() -> Client {
     let options = ClientOptions::builder()
         .hosts(vec![ServerAddress::Tcp { host: "127.0.0.1".to_owned(), port: None }])
         .direct_connection(true)
-        .server_selection_timeout(Duration::from_secs(1))
+        .server_selection_timeout(Duration::from_secs(60))
         .build();
     Client::with_options(options).unwrap()
 }
@@ -63,7 +67,8 @@ fn direct() -> Client {
 /// The node on which a service's one container runs, and the container, once it does.
 fn container<'a>(swarm: &'a Swarm, service: &str) -> (&'a Node, String) {
     let label = format!("label=com.docker.swarm.service.name={service}");
-    for _ in 0..600 {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(120) {
         for node in swarm.nodes() {
             let found = node.docker(["ps", "--quiet", "--filter", &label]);
             if let Some(id) = found.lines().next() {
