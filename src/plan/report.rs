@@ -98,12 +98,16 @@ impl Pass<'_> {
         self.set(ConditionType::Fresh, stale);
     }
 
+    /// The newest run whose end the status did not tell before.
+    pub(super) fn newly_ended(&self) -> Option<&Run> {
+        let is_news =
+            |run: &&Run| run.state.end.is_some() && !self.is_future(run) && !self.told.settles(run.slot);
+        self.runs.iter().map(Arc::as_ref).filter(is_news).max_by_key(|r| r.slot)
+    }
+
     /// A run that ended in this pass says more than a preflight.
     fn credentials(&mut self) {
-        let is_news =
-            |run: &&Arc<Run>| run.state.end.is_some() && !self.is_future(run) && !self.told.settles(run.slot);
-        let news = self.runs.iter().filter(is_news).max_by_key(|r| r.slot);
-        if let Some(said) = news.and_then(|run| conditions::credentials_from_run(run)) {
+        if let Some(said) = self.newly_ended().and_then(conditions::credentials_from_run) {
             self.set(ConditionType::CredentialsValid, said);
             let number = self.declared.check_number();
             if let Some(check) = self.status.credentials_check.as_mut().filter(|c| c.number == number) {

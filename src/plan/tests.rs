@@ -784,22 +784,50 @@ fn a_preflight_that_told_nothing_is_tried_again_with_growing_pauses() {
     }
 }
 
+/// A policy whose first look at 01:30 found nothing out.
+fn unchecked() -> World {
+    let mut world = World::new(policy(), "2026-11-25T01:30:00Z");
+    world.policy_mut().retention.keep_last = 3;
+    world.settle();
+    world.end_task(report(Verdict::Temporary));
+    world.settle();
+    world
+}
+
+fn credentials_and_tasks(world: &World) -> (Truth, usize) {
+    let valid = world.status().condition(ConditionType::CredentialsValid).unwrap().status;
+    (valid, world.observed.tasks.len())
+}
+
 #[test]
 fn a_look_that_finds_nothing_out_does_not_take_back_what_a_run_has_shown() {
     for (verdict, expected) in [(Verdict::Temporary, Truth::True), (Verdict::Credentials, Truth::False)] {
-        let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
-        world.policy_mut().retention.keep_last = 3;
-        world.settle();
-        world.end_task(report(Verdict::Temporary));
-        world.settle();
+        let mut world = unchecked();
+        world.go_to("2026-11-25T01:59:00Z");
         world.go_to("2026-11-25T02:00:00Z");
+        assert_eq!(credentials_and_tasks(&world), (Truth::Unknown, 2), "a look and a run");
         world.end_task(report(Verdict::Committed));
         world.settle();
-        let valid = |world: &World| world.status().condition(ConditionType::CredentialsValid).unwrap().status;
-        assert_eq!((valid(&world), world.observed.tasks.len()), (Truth::True, 1), "a look has begun");
+        assert_eq!(credentials_and_tasks(&world), (Truth::True, 1), "the look");
         world.end_task(report(verdict));
         world.settle();
-        assert_eq!((valid(&world), world.observed.tasks.len()), (expected, 0));
+        assert_eq!(credentials_and_tasks(&world), (expected, 0));
+    }
+}
+
+#[test]
+fn no_look_begins_for_what_a_run_has_just_shown() {
+    for (verdict, expected) in
+        [(Verdict::Committed, (Truth::True, 0)), (Verdict::Permanent, (Truth::Unknown, 1))]
+    {
+        let mut world = unchecked();
+        world.now = at("2026-11-25T02:00:00Z");
+        world.observed.tasks.clear();
+        world.settle();
+        world.pass_time(7200);
+        world.end_task(report(verdict));
+        world.settle();
+        assert_eq!(credentials_and_tasks(&world), expected, "{verdict:?}");
     }
 }
 

@@ -47,6 +47,10 @@ impl<'a> Pass<'a> {
         if tasks.iter().any(|t| t.name.attempt == number) {
             return;
         }
+        // What a run has just shown is told first: it may answer the question.
+        if self.newly_ended().is_some() {
+            return self.decision.wake(self.now);
+        }
         if self.load.full_of_preflights(&policy.destination) {
             self.decision.wants_room.get_or_insert(Want::Preflight);
         } else {
