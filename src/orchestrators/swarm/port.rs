@@ -205,7 +205,11 @@ impl Swarm {
         if uid.starts_with(names::LEFT_OVER) {
             return Ok(());
         }
-        let tasks = self.engine.tasks_of(&[uid]).await.unwrap_or_default();
+        let tasks = match self.engine.tasks_of(&[uid]).await {
+            // The service is gone already.
+            Err(refusal) if refusal.is_absent() => return Ok(()),
+            tasks => tasks?,
+        };
         let newest = tasks.into_iter().max_by_key(|task| task.created_at);
         match newest.filter(state::is_over) {
             Some(_) if !ended => return Err(PortError::Conflict("the task has ended".to_owned())),

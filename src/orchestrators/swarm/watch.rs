@@ -29,6 +29,9 @@ const WAKES: usize = 1024;
 const POLL: Duration = Duration::from_millis(1500);
 /// After the end of the last task, so many looks more: a task that was made a moment ago may not be listed yet.
 const LOOKS_AFTER: u32 = 5;
+/// Events that come faster than this are taken together, so many at most: a rollout has many.
+const QUIET: Duration = Duration::from_millis(200);
+const TOGETHER: usize = 256;
 /// The longest pause before the events are listened to again.
 const PAUSE: Duration = Duration::from_secs(15);
 
@@ -132,15 +135,17 @@ async fn listen(engine: Arc<Engine>, hints: Weak<Hints>) {
         match engine.events().await {
             Ok(events) => {
                 pause = Duration::from_secs(1);
+                let events = events.ready_chunks(TOGETHER);
                 tokio::pin!(events);
                 // What happened while nobody listened is found by a list.
-                let mut said = vec![Some(Told::Policies)];
+                let mut told = BTreeSet::from([Told::Policies]);
                 loop {
                     let Some(hints) = hints.upgrade() else { return };
-                    said.drain(..).flatten().for_each(|told| told.tell(&hints));
+                    told.into_iter().for_each(|told| told.tell(&hints));
                     drop(hints);
-                    let Some(event) = events.next().await else { break };
-                    said.push(meaning(&event));
+                    tokio::time::sleep(QUIET).await;
+                    let Some(several) = events.next().await else { break };
+                    told = several.iter().filter_map(meaning).collect();
                 }
             }
             Err(refusal) => debug!(%refusal, "no events"),
@@ -154,7 +159,7 @@ async fn listen(engine: Arc<Engine>, hints: Weak<Hints>) {
 }
 
 /// What an event means to the controller.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Told {
     Policies,
     Policy(String),
