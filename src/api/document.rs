@@ -24,6 +24,8 @@ pub struct Document {
     pub namespace: Option<String>,
     /// Line on which the document begins.
     pub line: u64,
+    /// Line on which its name stands.
+    pub name_line: u64,
     spec: Node,
 }
 
@@ -107,7 +109,7 @@ impl Document {
     /// A policy that stands in no text.
     pub fn policy(name: &str, namespace: Option<&str>, spec: Node) -> Self {
         let (name, namespace) = (name.to_owned(), namespace.map(str::to_owned));
-        Self { kind: Kind::BackupPolicy, name, namespace, line: 0, spec }
+        Self { kind: Kind::BackupPolicy, name, namespace, line: 0, name_line: 0, spec }
     }
 
     /// The same as if it stood in `namespace`, where it says no other.
@@ -148,12 +150,14 @@ impl Document {
 
     /// Adds to each error the line on which its field stands, or the document begins.
     pub fn locate(&self, errors: Vec<Invalid>) -> Vec<Located> {
+        let line = |located: &Located| match located.line {
+            _ if located.error.field == "metadata.name" => self.name_line,
+            0 => self.line,
+            line => line,
+        };
         locate(&self.spec, errors)
             .into_iter()
-            .map(|located| Located {
-                line: if located.line == 0 { self.line } else { located.line },
-                ..located
-            })
+            .map(|located| Located { line: line(&located), ..located })
             .collect()
     }
 }
@@ -207,6 +211,7 @@ fn envelope(tree: Node) -> Result<Document, Rejected> {
                 .and_then(Node::as_str)
                 .map(str::to_owned),
             line: tree.line,
+            name_line: tree.line_of("metadata.name"),
             spec: tree.get("spec").cloned().unwrap_or_else(Node::empty),
         }),
         _ => Err(reject(errors)),

@@ -17,13 +17,20 @@ use crate::{
         names::Slot,
         run::{Outcome, RunEnd, RunState},
         size::human,
+        status::Status,
         verdict::Failure,
     },
     orchestrators::site::{Site, find},
     plan::{action::Answer, observed::Wish, task_spec::Progress},
     task::context::Meter,
 };
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// A controller that runs tells an end within this time.
+const TOLD: Duration = Duration::from_secs(5);
 
 /// Back up now, beside the schedule
 #[derive(Debug, clap::Args)]
@@ -93,6 +100,7 @@ async fn follow(site: &dyn Site, policy: &PolicyId, slot: Slot, out: &mut Output
         attempts = run.attempts.len();
         if let Some(end) = &run.end {
             drop(watch);
+            wait_until_told(site, policy, slot).await;
             return finish(policy, slot, &run, end, out);
         }
         presence.check(site).await?;
@@ -101,6 +109,23 @@ async fn follow(site: &dyn Site, policy: &PolicyId, slot: Slot, out: &mut Output
         }
         tokio::time::sleep(site.pace()).await;
     }
+}
+
+/// The end is recorded a moment before the status tells it; whoever asks next must not hear that the run is active.
+async fn wait_until_told(site: &dyn Site, policy: &PolicyId, slot: Slot) {
+    let begun = Instant::now();
+    while begun.elapsed() < TOLD {
+        let status = site.status(policy).await.ok().flatten();
+        if status.is_none_or(|status| tells_end(&status, slot)) {
+            return;
+        }
+        tokio::time::sleep(site.pace()).await;
+    }
+}
+
+fn tells_end(status: &Status, slot: Slot) -> bool {
+    let is_active = status.active.iter().any(|run| run.slot == slot);
+    !is_active && status.history.iter().any(|told| told.slot == slot)
 }
 
 /// What a task says, as the meter that is drawn.

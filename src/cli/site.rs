@@ -77,8 +77,6 @@ impl SiteArgs {
                 "this cannot be done for a Swarm yet; for a host alone: --orchestrator local".to_owned(),
             ));
         }
-        let needs_state = self.policies.is_none() || StateDir::is_one(&self.state);
-        let state = needs_state.then_some(&self.state);
-        Ok(Host::open(state, self.policies.as_ref(), self.defaults.as_ref())?)
+        Ok(Host::open(Some(&self.state), self.policies.as_ref(), self.defaults.as_ref())?)
     }
 }

@@ -11,7 +11,7 @@ use crate::{
         style::Style,
         time,
     },
-    plan::validate::{self, Facts, Loaded},
+    plan::validate::{self, Facts, Loaded, Orchestrator},
 };
 use serde::Serialize;
 use std::path::PathBuf;
@@ -89,7 +89,14 @@ fn check(sources: &[Source], facts: &Facts) -> Vec<Finding> {
             }
         }
     }
-    validate::refuse_twins(all.iter_mut().map(|(_, loaded)| loaded));
+    match facts.orchestrator {
+        Orchestrator::Local => {
+            validate::refuse_namesakes(all.iter_mut().map(|(file, loaded)| ((*file).to_owned(), loaded)));
+        }
+        Orchestrator::Swarm | Orchestrator::Kubernetes => {
+            validate::refuse_twins(all.iter_mut().map(|(_, loaded)| loaded));
+        }
+    }
     let policies = all
         .into_iter()
         .map(|(file, loaded)| finding(file, loaded.name, loaded.policy.err().unwrap_or_default()));

@@ -51,7 +51,7 @@ pub struct Facts {
 pub struct Loaded {
     /// Its name as written, where it could be read.
     pub name: Option<String>,
-    /// Line on which its document begins.
+    /// Line on which its name stands, or its document begins.
     pub line: u64,
     /// The policy, or everything that is wrong with it.
     pub policy: Result<Policy, Vec<Located>>,
@@ -70,7 +70,7 @@ pub fn loaded(document: Result<Document, Rejected>, facts: &Facts) -> Loaded {
     match document {
         Ok(document) => {
             let policy = policy(&document, facts);
-            Loaded { name: Some(document.name), line: document.line, policy }
+            Loaded { name: Some(document.name), line: document.name_line, policy }
         }
         Err(Rejected { name, errors }) => {
             Loaded { name, line: errors.first().map_or(0, |error| error.line), policy: Err(errors) }
@@ -127,6 +127,29 @@ pub fn refuse_twins<'a>(policies: impl IntoIterator<Item = &'a mut Loaded>) {
             );
             let error = Invalid { field: "metadata.name".to_owned(), message };
             twin.policy = Err(vec![Located { line: twin.line, error }]);
+        }
+    }
+}
+
+/// Refuses every policy that has the same name as another of the same host, each with the file that it stands in: all of
+/// its records go by the name.
+pub fn refuse_namesakes<'a>(policies: impl IntoIterator<Item = (String, &'a mut Loaded)>) {
+    let mut by_name: BTreeMap<String, Vec<(String, &mut Loaded)>> = BTreeMap::new();
+    for (file, loaded) in policies {
+        if let Some(name) = loaded.name.clone() {
+            by_name.entry(name).or_default().push((file, loaded));
+        }
+    }
+    for (name, namesakes) in by_name.into_iter().filter(|(_, namesakes)| namesakes.len() > 1) {
+        let places: Vec<_> =
+            namesakes.iter().map(|(file, loaded)| format!("{file} (line {})", loaded.line)).collect();
+        let message =
+            format!("{name} is declared more than once, in {}; rename one", places.join(" and in "));
+        for (_, Loaded { line, policy, .. }) in namesakes {
+            let error = Invalid { field: "metadata.name".to_owned(), message: message.clone() };
+            let mut errors = vec![Located { line: *line, error }];
+            errors.extend(policy.as_mut().err().map(std::mem::take).unwrap_or_default());
+            *policy = Err(errors);
         }
     }
 }
@@ -226,7 +249,13 @@ fn schedule(
     // With a wrong name the hash does not matter; the expression is looked at all the same.
     let (stand_in, nobody) = ("unknown".parse().ok()?, "unknown".parse().ok()?);
     let (instance, name) = (instance.unwrap_or(&stand_in), name.unwrap_or(&nobody));
-    errors.keep("", Schedule::parse(expression, zone, instance, name))
+    let parsed = Schedule::parse(expression, zone, instance, name);
+    if parsed.is_err() {
+        // The expression is looked at first; a zone that is wrong is told all the same.
+        let zone = Schedule::parse(Schedule::DEFAULT, zone, instance, name);
+        errors.0.extend(zone.err().filter(|error| parsed.as_ref().err() != Some(error)));
+    }
+    errors.keep("", parsed)
 }
 
 #[cfg(test)]

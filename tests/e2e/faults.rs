@@ -378,7 +378,8 @@ fn a_remote_that_lost_everything_is_not_filled_anew_before_a_person_says_so() {
     let (root, away) = (site.remote.root(), site.join("away"));
     fs::rename(&root, &away).unwrap();
     site.run("notes").ends(1).says(["owner claim", "mounted", "backstay run notes --accept-shrink"]);
-    site.eventually(["status", "--check"], 1).says(["FAILED", "mounted"]);
+    // It tells the end of a run that was waited for.
+    site.backstay(["status", "--check"]).ends(1).says(["FAILED", "mounted"]);
     assert!(!root.exists());
     fs::create_dir(&root).unwrap();
     site.policy("notes", &format!("  volumes: [{{name: notes, hostPath: {}}}]\n", notes.display()));

@@ -88,5 +88,12 @@ fn what_is_wrong_is_told_before_anything_runs() {
     let bad: Vec<_> = told.as_array().unwrap().iter().filter(|one| one["good"] == false).collect();
     assert_eq!(bad.len(), 2, "{told}");
     assert!(bad.iter().all(|one| one["fix"].is_string()), "{told}");
+    let no_controller = |verb: &str| site.backstay([verb, "lost", "--policies", "policies"]).ends(1);
+    no_controller("run").says(["no controller runs on /", "--policies DIR --state /"]);
+    no_controller("prune").says(["none has run on /", "start one"]);
+    site.policy_text("again", &fs::read_to_string(site.join("policies/lost.yaml")).unwrap());
+    let twice = ["declared more than once", "again.yaml (line 3)", "lost.yaml (line 3)"];
+    site.backstay(["validate", "-f", "policies"]).ends(1).says(twice);
+    site.backstay(["status", "--policies", "policies"]).says(twice);
     site.backstay(["list", "--state", "/nowhere"]).ends(2).says(["--from REMOTE:PATH/INSTANCE"]);
 }

@@ -8,7 +8,7 @@ use crate::{
             policies::{Directory, Found},
             state::StateDir,
         },
-        site::{Known, Problem, choose},
+        site::{Controller, Known, Problem, choose},
     },
 };
 use jiff::Timestamp;
@@ -19,12 +19,14 @@ use std::{os::unix::fs::MetadataExt as _, path::PathBuf};
 pub struct Host {
     /// The controller's state, where it is named.
     pub state: Option<StateDir>,
+    /// Where it would be, once a controller has run.
+    absent: Option<PathBuf>,
     directory: Option<Directory>,
 }
 
 impl Host {
     /// From what a person named: a state directory, which knows where its policies are, or a directory of policies, or
-    /// both.
+    /// both; beside policies the state may not be there yet.
     ///
     /// # Errors
     /// Neither is named, or what is named cannot be used.
@@ -33,7 +35,8 @@ impl Host {
         policies: Option<&PathBuf>,
         defaults: Option<&PathBuf>,
     ) -> Result<Self, Failure> {
-        let state = state.map(|path| StateDir::open(path)).transpose()?;
+        let absent = state.filter(|path| policies.is_some() && !StateDir::is_one(path)).cloned();
+        let state = state.filter(|_| absent.is_none()).map(|path| StateDir::open(path)).transpose()?;
         let info =
             state.as_ref().and_then(|state| state.info().ok()).filter(|i| !i.policies.as_os_str().is_empty());
         let directory = match (policies, info) {
@@ -43,11 +46,21 @@ impl Host {
             (None, Some(info)) => Some(Directory { policies: info.policies, defaults: info.defaults }),
             (None, None) => None,
         };
-        if state.is_none() && directory.is_none() {
+        if directory.is_none() && state.is_none() {
             let fix = "name the controller's state directory with --state or BACKSTAY_STATE, or the policies' directory with --policies or BACKSTAY_POLICIES";
             return Err(Failure::permanent("NothingNamed", "nothing says where the policies are").fix(fix));
         }
-        Ok(Self { state, directory })
+        Ok(Self { state, absent, directory })
+    }
+
+    /// Of a host where none has run yet: where it would.
+    pub(super) fn no_controller(&self) -> Controller {
+        let place = self.absent.as_ref().map_or_else(|| "DIR".to_owned(), |path| path.display().to_string());
+        Controller {
+            start: format!("backstay controller --orchestrator local --policies DIR --state {place}"),
+            place,
+            ..Controller::default()
+        }
     }
 
     /// The state directory.
@@ -55,9 +68,13 @@ impl Host {
     /// # Errors
     /// None is named.
     pub fn state(&self) -> Result<&StateDir, Failure> {
-        self.state.as_ref().ok_or_else(|| {
-            Failure::permanent("NoState", "this needs the controller's state directory")
-                .fix("name it with --state or BACKSTAY_STATE")
+        self.state.as_ref().ok_or_else(|| match &self.absent {
+            Some(path) => {
+                let message = format!("this needs a controller, and none has run on {} yet", path.display());
+                Failure::permanent("NoState", message).fix(StateDir::begin(path))
+            }
+            None => Failure::permanent("NoState", "this needs the controller's state directory")
+                .fix("name it with --state or BACKSTAY_STATE"),
         })
     }
 

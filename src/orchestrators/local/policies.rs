@@ -6,7 +6,7 @@ use crate::{
     api::{document::Defaults, yaml::Located},
     domain::{error::Invalid, identity::PolicyId, names::PolicyName, policy::Policy},
     orchestrators::{checksum, local::files, site::Problem},
-    plan::validate::{Facts, Loaded, Orchestrator, load, refuse_twins},
+    plan::validate::{Facts, Loaded, Orchestrator, load, refuse_namesakes},
 };
 use std::{
     collections::BTreeMap,
@@ -62,7 +62,7 @@ impl Directory {
                 Err(message) => problems.push(Problem { place: path.display().to_string(), message }),
             }
         }
-        refuse_twins(loaded.iter_mut().map(|(_, _, loaded)| loaded));
+        refuse_namesakes(loaded.iter_mut().map(|(path, _, loaded)| (path.display().to_string(), loaded)));
         Ok(sort(loaded, problems))
     }
 
@@ -82,7 +82,7 @@ fn read_file(path: &Path, facts: &Facts) -> Result<(String, Vec<Loaded>), String
     Ok((text, loaded))
 }
 
-/// One policy for each name; a name that comes twice is wrong in both places.
+/// One policy for each name.
 fn sort(loaded: Vec<(PathBuf, i64, Loaded)>, mut problems: Vec<Problem>) -> (Vec<Found>, Vec<Problem>) {
     let mut found: BTreeMap<PolicyId, Found> = BTreeMap::new();
     for (file, generation, loaded) in loaded {
@@ -94,16 +94,8 @@ fn sort(loaded: Vec<(PathBuf, i64, Loaded)>, mut problems: Vec<Problem>) -> (Vec
             continue;
         };
         let id = PolicyId::new(None, name);
-        if let Some(twin) = found.get_mut(&id) {
-            let message = format!(
-                "{id:?} is declared twice, in {} and in {}; rename one",
-                twin.file.display(),
-                file.display()
-            );
-            twin.policy = Err(Invalid::new(message).at("metadata.name"));
-            continue;
-        }
-        found.insert(id.clone(), Found { id, generation, file, policy });
+        // A name that comes again is refused where it comes first as well.
+        found.entry(id.clone()).or_insert(Found { id, generation, file, policy });
     }
     (found.into_values().collect(), problems)
 }

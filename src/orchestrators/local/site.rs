@@ -49,7 +49,7 @@ impl Site for Host {
     }
 
     async fn controller(&self) -> Result<Controller, Failure> {
-        let Some(state) = &self.state else { return Ok(Controller::default()) };
+        let Some(state) = &self.state else { return Ok(self.no_controller()) };
         let runs = state.controller();
         let troubles = runs.as_ref().and_then(|_| state.info().ok()).map(|info| info.troubles);
         let root = state.root().display().to_string();

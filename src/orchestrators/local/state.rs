@@ -117,16 +117,23 @@ impl StateDir {
     /// [`Failure`] with the next step when there is none.
     pub fn open(root: &Path) -> Result<Self, Failure> {
         let missing = |error: io::Error| {
-            let message = format!("{} is no state directory: {error}", root.display());
-            Failure::permanent("NoState", message).fix(
-                "name the controller's with --state or BACKSTAY_STATE, or start one: backstay controller --orchestrator local",
-            )
+            let message =
+                format!("no controller has run on the state directory {} yet: {error}", root.display());
+            Failure::permanent("NoState", message).fix(Self::begin(root))
         };
         let root = fs::canonicalize(root).map_err(missing)?;
         if !Self::is_one(&root) {
             return Err(missing(io::Error::other("it has no file called site")));
         }
         Ok(Self { root })
+    }
+
+    /// How to get a state directory where there is none.
+    pub(super) fn begin(root: &Path) -> String {
+        format!(
+            "start one: backstay controller --orchestrator local --policies DIR --state {}; if one runs elsewhere, name its state with --state or BACKSTAY_STATE",
+            root.display()
+        )
     }
 
     /// The directory.

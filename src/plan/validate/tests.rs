@@ -255,7 +255,7 @@ fn one_wrong_document_spoils_no_other() {
     let good = document(&format!("{{{GOOD}, {HOMES}}}"));
     let loaded = load(&format!("{}---\n{good}---\n", document("{}")), &facts(Orchestrator::Local)).unwrap();
     assert_eq!(loaded.iter().map(|one| one.policy.is_ok()).collect::<Vec<_>>(), [false, true]);
-    assert_eq!(loaded[1].line, 6);
+    assert_eq!(loaded[1].line, 8);
 }
 
 #[test]
@@ -267,8 +267,34 @@ fn twins_are_refused_on_both_sides() {
     assert_eq!(loaded.iter().map(|one| one.policy.is_ok()).collect::<Vec<_>>(), [false, true, false]);
     assert_eq!(
         told(loaded.remove(2).policy),
-        "11: metadata.name: another policy has this name and keeps its backups in box:WT/production too; rename one of them"
+        "13: metadata.name: another policy has this name and keeps its backups in box:WT/production too; rename one of them"
     );
+}
+
+#[test]
+fn of_one_name_a_host_takes_none_and_says_where_all_stand() {
+    let good = document(&format!("{{{GOOD}, {HOMES}}}"));
+    let other = good.replace("path: WT", "path: XY");
+    let wrong = good.replace("instance: production", "instance: 7");
+    let mut loaded: Vec<_> = [good.clone(), other, wrong, good.replace("nightly", "weekly")]
+        .iter()
+        .zip(["a.yaml", "b.yaml", "c.yaml", "d.yaml"])
+        .map(|(text, file)| (file.to_owned(), load(text, &facts(Orchestrator::Local)).unwrap().remove(0)))
+        .collect();
+    refuse_namesakes(loaded.iter_mut().map(|(file, loaded)| (file.clone(), loaded)));
+    let lines: Vec<_> = loaded.into_iter().map(|(_, loaded)| told(loaded.policy)).collect();
+    let twice = "3: metadata.name: nightly is declared more than once, in a.yaml (line 3) and in b.yaml (line 3) and in c.yaml (line 3); rename one";
+    assert_eq!((lines[0].as_str(), lines[1].as_str(), lines[3].as_str()), (twice, twice, "accepted"));
+    assert!(lines[2].starts_with(twice) && lines[2].contains("instance"), "{}", lines[2]);
+}
+
+#[test]
+fn a_name_is_told_by_its_own_line_and_a_zone_beside_a_schedule() {
+    let text = document(&format!("{{{GOOD}, {HOMES}, schedule: 61 * * * *, timeZone: Mars/Olympus}}"));
+    let text = text.replace("{name: nightly}", "\n  name: Nightly!").replace("spec: {", "spec:\n  {");
+    let lines = told(load_one(&text, &facts(Orchestrator::Local)));
+    let fields = ["4: metadata.name", "6: timeZone", "6: schedule"];
+    assert!(fields.iter().all(|field| lines.contains(field)), "{lines}");
 }
 
 #[test]
