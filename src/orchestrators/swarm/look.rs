@@ -34,6 +34,9 @@ pub struct Seen {
     pub nodes: Vec<Node>,
 }
 
+/// How often the cluster is looked at before services that go meanwhile are an error.
+const LOOKS: usize = 5;
+
 /// One look at everything.
 #[derive(Debug)]
 pub struct Look {
@@ -48,6 +51,17 @@ impl Look {
     /// # Errors
     /// Whatever a call meets: absence must never be an accident.
     pub async fn at_everything(engine: &Engine) -> Result<(Cluster, Self), Refusal> {
+        for _ in 1..LOOKS {
+            match Self::once(engine).await {
+                // A service went after it was listed, and then its tasks cannot be asked for.
+                Err(refusal) if refusal.is_absent() => {}
+                looked => return looked,
+            }
+        }
+        Self::once(engine).await
+    }
+
+    async fn once(engine: &Engine) -> Result<(Cluster, Self), Refusal> {
         let at = Instant::now();
         let (services, configs, nodes, secrets, own_tasks) = tokio::try_join!(
             engine.services(None),
