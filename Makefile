@@ -27,6 +27,7 @@ e2e-swarm: setup ## all that must hold on a real Swarm, on Docker Engine 20.10 a
 crash: setup ## the crash matrix, all of it (hours): CRASH_POINTS=10 for fewer points a case, CRASH_CASE=kill-task for one case
 	$(CARGO) test --locked --test e2e -- --ignored --nocapture --exact crash::all_of_the_crash_matrix
 	$(CARGO) test --locked --test contract -- --ignored --exact prune::a_pass_may_be_killed_after_any_deletion
+	$(CARGO) test --locked --test e2e -- --ignored --exact nights::a_token_that_can_be_renewed_once_lasts_sixty_nights
 
 soak: ## a million simulated policy-years of bad luck on all cores (hours): SOAK_YEARS=1000 for fewer
 	GLIBC_TUNABLES=glibc.malloc.tcache_count=4000 $(CARGO) test --locked --release --test sim -- --ignored --nocapture --exact soak::soak hunt::every_planted_bug_is_found_by_any_faults

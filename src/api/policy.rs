@@ -188,7 +188,7 @@ pub struct RetentionSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 36_500))]
     pub keep_within_days: Option<i64>,
-    /// The newest N. Default: 0.
+    /// The newest N; the newest two are kept whatever the rules say. Default: 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10_000))]
     pub keep_last: Option<i64>,
