@@ -16,6 +16,7 @@ use std::{
     ops::Deref,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    sync::Once,
 };
 
 /// A folder for one test, gone with this value even when parts of it are read-only.
@@ -24,8 +25,10 @@ pub struct Scratch(PathBuf);
 
 impl Scratch {
     pub fn new(label: &str) -> Self {
-        let made = tempfile::Builder::new().prefix(&format!("backstay-{label}-")).tempdir().unwrap();
-        Self(made.keep())
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(sweep);
+        let prefix = format!("backstay-{label}-{}-", std::process::id());
+        Self(tempfile::Builder::new().prefix(&prefix).tempdir().unwrap().keep())
     }
 
     /// A new folder in this one.
@@ -41,6 +44,18 @@ impl Scratch {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, content).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         path
+    }
+}
+
+/// Removes the folders of test processes that are gone: what lasts as long as its process is never dropped.
+fn sweep() {
+    for entry in std::fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
+        let name = entry.file_name();
+        let parts: Vec<&str> = name.to_str().unwrap_or_default().split('-').collect();
+        let (Some(&"backstay"), Some(process)) = (parts.first(), parts.iter().rev().nth(1)) else { continue };
+        if process.parse::<u32>().is_ok_and(|id| !Path::new(&format!("/proc/{id}")).exists()) {
+            drop(Scratch(entry.path()));
+        }
     }
 }
 
