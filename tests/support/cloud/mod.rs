@@ -27,7 +27,7 @@ struct Cloud {
 
 /// Starts one that has nothing but tokens, each over at once, and gives its configuration.
 pub fn single_use(renewed: impl Fn(u32) + Send + Sync + 'static) -> String {
-    let url = Cloud { newest: Mutex::new(0), lifetime: 1, renewed: Box::new(renewed), bucket: None }.serve();
+    let url = serve(1, renewed, |_| None);
     format!(
         "[{}]\ntype = hidrive\nclient_id = x\nclient_secret = y\nendpoint = {url}\n{}",
         remote::NAME,
@@ -37,15 +37,7 @@ pub fn single_use(renewed: impl Fn(u32) + Send + Sync + 'static) -> String {
 
 /// Starts one with a bucket named `WT`, whose tokens rclone uses for `seconds`, and gives its configuration.
 pub fn bucket(seconds: u64, renewed: impl Fn(u32) + Send + Sync + 'static) -> String {
-    let cloud = |url: &str| Cloud {
-        newest: Mutex::new(0),
-        lifetime: seconds + 10,
-        renewed: Box::new(renewed),
-        bucket: Some(Bucket::at(url)),
-    };
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    cloud(&url).serve_on(listener);
+    let url = serve(seconds + 10, renewed, |url| Some(Bucket::at(url)));
     format!(
         "[{}]\ntype = google cloud storage\nclient_id = x\nclient_secret = y\nendpoint = {url}/\n{}",
         remote::NAME,
@@ -60,28 +52,30 @@ fn token(url: &str) -> String {
     format!("token_url = {url}/token\ntoken = {token}\n")
 }
 
+/// Starts a cloud and gives its URL, which what it keeps is told, too.
+fn serve(
+    lifetime: u64,
+    renewed: impl Fn(u32) + Send + Sync + 'static,
+    bucket: impl FnOnce(&str) -> Option<Bucket>,
+) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let bucket = bucket(&url);
+    let cloud = Arc::new(Cloud { newest: Mutex::new(0), lifetime, renewed: Box::new(renewed), bucket });
+    thread::spawn(move || {
+        for connection in listener.incoming().flatten() {
+            let cloud = Arc::clone(&cloud);
+            thread::spawn(move || {
+                if let Some(request) = Request::read(&connection) {
+                    cloud.answer(&request).send(&connection);
+                }
+            });
+        }
+    });
+    url
+}
+
 impl Cloud {
-    fn serve(self) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        self.serve_on(listener);
-        url
-    }
-
-    fn serve_on(self, listener: TcpListener) {
-        let cloud = Arc::new(self);
-        thread::spawn(move || {
-            for connection in listener.incoming().flatten() {
-                let cloud = Arc::clone(&cloud);
-                thread::spawn(move || {
-                    if let Some(request) = Request::read(&connection) {
-                        cloud.answer(&request).send(&connection);
-                    }
-                });
-            }
-        });
-    }
-
     fn answer(&self, request: &Request) -> Answer {
         if request.path == "/token" {
             return self.renew(request);
