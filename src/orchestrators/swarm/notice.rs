@@ -48,13 +48,12 @@ impl Notice {
         let text = serde_json::to_string(&notice).map_err(|error| PortError::Rejected(error.to_string()))?;
         let labels =
             Labels::from([(names::KIND.to_owned(), kind::CONTROLLER.to_owned()), (NOTICE.to_owned(), text)]);
-        match engine.config(names::CONTROLLER).await {
-            Ok(there) => Ok(engine.label_config(names::CONTROLLER, there.version.index, &labels).await?),
-            Err(refusal) if refusal.is_absent() => {
+        match engine.find_config(names::CONTROLLER).await? {
+            Some(there) => Ok(engine.label_config(names::CONTROLLER, there.version.index, &labels).await?),
+            None => {
                 engine.create_config(names::CONTROLLER, &labels, IN_LABELS).await?;
                 Ok(())
             }
-            Err(refusal) => Err(refusal.into()),
         }
     }
 
@@ -63,11 +62,8 @@ impl Notice {
     /// # Errors
     /// As all calls.
     pub async fn read(engine: &Engine) -> Result<Option<Self>, Refusal> {
-        match engine.config(names::CONTROLLER).await {
-            Ok(config) => Ok(config.label(NOTICE).and_then(|text| serde_json::from_str(text).ok())),
-            Err(refusal) if refusal.is_absent() => Ok(None),
-            Err(refusal) => Err(refusal),
-        }
+        let config = engine.find_config(names::CONTROLLER).await?;
+        Ok(config.and_then(|config| serde_json::from_str(config.label(NOTICE)?).ok()))
     }
 
     /// By what policies are judged.

@@ -94,9 +94,8 @@ impl Swarm {
     /// The random identity of this site: made once, by whoever comes first.
     async fn site(&self) -> Result<&str, PortError> {
         let found = self.site.get_or_try_init(|| async {
-            match self.engine.config(names::SITE).await {
-                Err(refusal) if refusal.is_absent() => {}
-                found => return Ok::<_, PortError>(String::from_utf8_lossy(&found?.bytes()).into_owned()),
+            if let Some(found) = self.engine.find_config(names::SITE).await? {
+                return Ok::<_, PortError>(String::from_utf8_lossy(&found.bytes()).into_owned());
             }
             let mut random = [0u8; 16];
             getrandom::fill(&mut random).map_err(|error| PortError::Unavailable(error.to_string()))?;
@@ -241,11 +240,8 @@ impl Swarm {
         match what {
             Record::Answer { id, answer } => {
                 let name = names::config(kind::REQUEST, policy, Some(id));
-                let config = match self.engine.config(&name).await {
-                    // It was taken back.
-                    Err(refusal) if refusal.is_absent() => return Ok(()),
-                    config => config?,
-                };
+                // Otherwise it was taken back.
+                let Some(config) = self.engine.find_config(&name).await? else { return Ok(()) };
                 let labels = objects::answered(&config, answer);
                 Ok(self.engine.label_config(&name, config.version.index, &labels).await?)
             }

@@ -58,10 +58,7 @@ impl SwarmSite {
     }
 
     async fn config(&self, name: &str) -> Result<Option<Config>, Failure> {
-        match self.engine.config(name).await {
-            Err(refusal) if refusal.is_absent() => Ok(None),
-            config => config.map(Some).map_err(failed),
-        }
+        self.engine.find_config(name).await.map_err(failed)
     }
 
     fn known(found: Found, configs: &[Config]) -> Known {

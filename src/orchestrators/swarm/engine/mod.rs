@@ -149,6 +149,17 @@ impl Engine {
         self.get(&format!("/configs/{name}"), &[]).await
     }
 
+    /// One config, by name or identity; nothing when there is none.
+    ///
+    /// # Errors
+    /// As all calls.
+    pub async fn find_config(&self, name: &str) -> Result<Option<Config>, Refusal> {
+        match self.config(name).await {
+            Err(refusal) if refusal.is_absent() => Ok(None),
+            config => config.map(Some),
+        }
+    }
+
     /// Makes a config.
     ///
     /// # Errors
