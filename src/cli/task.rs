@@ -42,7 +42,7 @@ pub struct Args {
 pub fn run(args: &Args, _out: &mut Output) -> Result<Exit, Problem> {
     let report = match read(args.spec.as_deref()) {
         Ok(spec) => runtime::block_on(async { Ok(perform(spec).await) })?,
-        Err(failure) => report::failed(failure),
+        Err(failure) => TaskReport::failed(failure),
     };
     if let Some(failure) = &report.failure {
         tracing::error!(reason = failure.reason, fix = failure.fix, "{failure}");

@@ -139,6 +139,26 @@ pub struct TaskReport {
     pub pruned: Vec<SnapshotName>,
 }
 
+impl TaskReport {
+    /// A report without failure, sources or snapshot.
+    pub fn empty() -> Self {
+        Self {
+            version: TASK_SPEC_VERSION,
+            verdict: Verdict::Committed,
+            failure: None,
+            sources: vec![],
+            snapshot: None,
+            warnings: vec![],
+            pruned: vec![],
+        }
+    }
+
+    /// A report of nothing but a failure.
+    pub fn failed(failure: Failure) -> Self {
+        Self { verdict: failure.verdict, failure: Some(failure), ..Self::empty() }
+    }
+}
+
 /// One line of a task's standard output: what it is doing now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

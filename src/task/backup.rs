@@ -21,7 +21,7 @@ use crate::{
     task::{
         context::{Meter, SourceContext},
         finish::{self, claimant},
-        guard, report,
+        guard,
         world::{Access, World},
     },
 };
@@ -34,7 +34,7 @@ const OWN_MIB: u32 = 16;
 
 /// Stores the sources of `work` and finishes the run when the work says so.
 pub async fn backup(spec: &TaskSpec, work: &BackupWork, world: &dyn World, meter: &Arc<Meter>) -> TaskReport {
-    let mut report = report::empty();
+    let mut report = TaskReport::empty();
     if let Err(failure) = try_backup(spec, work, world, meter, &mut report).await {
         report.verdict = failure.verdict;
         report.failure = Some(failure);

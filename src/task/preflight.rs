@@ -11,7 +11,6 @@ use crate::{
     task::{
         context::Meter,
         finish::claimant,
-        report,
         world::{Access, World},
     },
 };
@@ -19,7 +18,7 @@ use bytes::Bytes;
 
 /// Looks at the remote and every source. All that is wrong is told; the first failure is the verdict.
 pub async fn preflight(spec: &TaskSpec, sources: &[Source], world: &dyn World, meter: &Meter) -> TaskReport {
-    let mut report = report::empty();
+    let mut report = TaskReport::empty();
     let mut failures = Vec::new();
     meter.begin("looking at the remote", None);
     match remote(spec, world).await {

@@ -1,9 +1,6 @@
 //! How a task ended, for the controller: built small, written so that it is there whole or not at all.
 
-use crate::{
-    domain::verdict::{Failure, Verdict},
-    plan::task_spec::{TASK_SPEC_VERSION, TaskReport},
-};
+use crate::plan::task_spec::TaskReport;
 use std::{
     fs::{self, File},
     io::{self, Write as _},
@@ -12,24 +9,6 @@ use std::{
 
 /// Bytes that a Kubernetes termination message holds.
 const LIMIT: usize = 4096;
-
-/// A report without failure, sources or snapshot.
-pub fn empty() -> TaskReport {
-    TaskReport {
-        version: TASK_SPEC_VERSION,
-        verdict: Verdict::Committed,
-        failure: None,
-        sources: vec![],
-        snapshot: None,
-        warnings: vec![],
-        pruned: vec![],
-    }
-}
-
-/// A report of nothing but a failure.
-pub fn failed(failure: Failure) -> TaskReport {
-    TaskReport { verdict: failure.verdict, failure: Some(failure), ..empty() }
-}
 
 /// The report within 4 KiB: what can be missed most easily goes first.
 #[must_use]
@@ -85,10 +64,11 @@ pub fn write(path: &Path, report: &TaskReport) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::verdict::Failure;
 
     #[test]
     fn a_report_is_cut_to_what_fits() {
-        let mut report = failed(Failure::temporary("Broken", "x".repeat(9000)));
+        let mut report = TaskReport::failed(Failure::temporary("Broken", "x".repeat(9000)));
         report.warnings = (0..100).map(|n| format!("{n} {}", "ä".repeat(300))).collect();
         report.pruned =
             (0..200).map(|n| format!("nightly-20261125T0200{:02}Z", n % 60).parse().unwrap()).collect();
@@ -103,7 +83,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("report.json");
         for message in ["one", "two"] {
-            write(&path, &failed(Failure::permanent("Broken", message))).unwrap();
+            write(&path, &TaskReport::failed(Failure::permanent("Broken", message))).unwrap();
         }
         let read: TaskReport = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         assert_eq!(read.failure.unwrap().message, "two");

@@ -24,7 +24,7 @@ pub async fn run(
     stop: impl Future<Output = Failure>,
 ) -> TaskReport {
     if spec.version > TASK_SPEC_VERSION {
-        return report::failed(Failure::permanent(
+        return TaskReport::failed(Failure::permanent(
             "SpecNewer",
             format!(
                 "the task's spec has version {}, and this backstay reads up to {TASK_SPEC_VERSION}",
@@ -34,7 +34,7 @@ pub async fn run(
     }
     let left = spec.not_after.duration_since(world.now());
     let Some(left) = Duration::try_from(left).ok().filter(|left| !left.is_zero()) else {
-        return report::failed(too_late(&spec));
+        return TaskReport::failed(too_late(&spec));
     };
     let late = too_late(&spec);
     let watched = Arc::clone(&meter);
@@ -53,9 +53,9 @@ pub async fn run(
 
 /// What exists is not taken back because pruning it took too long.
 fn ended_early(failure: Failure, meter: &Meter) -> TaskReport {
-    let Some((snapshot, mut warnings)) = meter.take_committed() else { return report::failed(failure) };
+    let Some((snapshot, mut warnings)) = meter.take_committed() else { return TaskReport::failed(failure) };
     warnings.push(format!("not everything was pruned: {failure}"));
-    report::fit(TaskReport { snapshot: Some(snapshot), warnings, ..report::empty() })
+    report::fit(TaskReport { snapshot: Some(snapshot), warnings, ..TaskReport::empty() })
 }
 
 async fn perform(spec: &TaskSpec, world: &dyn World, meter: &Arc<Meter>) -> TaskReport {
@@ -67,9 +67,9 @@ async fn perform(spec: &TaskSpec, world: &dyn World, meter: &Arc<Meter>) -> Task
                 snapshot: Some(done.snapshot),
                 warnings: done.warnings,
                 pruned: done.pruned,
-                ..report::empty()
+                ..TaskReport::empty()
             },
-            Err(failure) => report::failed(failure),
+            Err(failure) => TaskReport::failed(failure),
         },
     };
     report::fit(report)

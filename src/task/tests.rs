@@ -5,7 +5,7 @@ mod prune;
 use super::{
     fragments::{self, Listing},
     model::{DAY, Dying, Model, NIGHT, at, backup_work, finish_work, snapshot, totals, volume},
-    report, run,
+    run,
     world::World,
 };
 use crate::{
@@ -370,7 +370,7 @@ async fn a_signal_the_deadline_and_a_panic_have_a_report() {
     let spec = model.spec(Work::Backup(backup_work(NIGHT)));
     let interrupted = async { Failure::temporary("Interrupted", "a signal") };
     let report = run::run(spec.clone(), world.clone(), Arc::default(), interrupted).await;
-    assert_eq!(report, report::failed(Failure::temporary("Interrupted", "a signal")));
+    assert_eq!(report, TaskReport::failed(Failure::temporary("Interrupted", "a signal")));
 
     let late = TaskSpec { not_after: at(NIGHT), ..spec.clone() };
     let report = run::run(late, world.clone(), Arc::default(), pending()).await;

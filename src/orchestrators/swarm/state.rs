@@ -3,10 +3,7 @@
 use crate::{
     domain::verdict::{Failure, Verdict},
     orchestrators::swarm::engine::model::{Node, Task},
-    plan::{
-        observed::TaskState,
-        task_spec::{TASK_SPEC_VERSION, TaskReport},
-    },
+    plan::{observed::TaskState, task_spec::TaskReport},
 };
 use jiff::Timestamp;
 
@@ -118,15 +115,7 @@ fn refused(task: &Task, node: Option<&Node>) -> Option<TaskReport> {
         return None;
     }
     let failure = refusal(task.status.error.trim(), &task.spec.container.image, &named(node));
-    Some(TaskReport {
-        version: TASK_SPEC_VERSION,
-        verdict: failure.verdict,
-        failure: Some(failure),
-        sources: vec![],
-        snapshot: None,
-        warnings: vec![],
-        pruned: vec![],
-    })
+    Some(TaskReport::failed(failure))
 }
 
 fn refusal(error: &str, image: &str, node: &str) -> Failure {
@@ -209,15 +198,7 @@ mod tests {
         for (reason, expected) in [(INTERRUPTED, "store was drained"), ("Unreachable", "the remote is away")]
         {
             let failure = Failure::temporary(reason, "the remote is away");
-            let report = TaskReport {
-                version: TASK_SPEC_VERSION,
-                verdict: failure.verdict,
-                failure: Some(failure),
-                sources: vec![],
-                snapshot: None,
-                warnings: vec![],
-                pruned: vec![],
-            };
+            let report = TaskReport::failed(failure);
             let ended = state(Timestamp::UNIX_EPOCH, Some(&task), Some(&node), Some(report));
             let TaskState::Ended { report: Some(report), .. } = ended else { panic!("{ended:?}") };
             assert!(report.failure.unwrap().message.contains(expected), "{reason}");
