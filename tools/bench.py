@@ -140,18 +140,24 @@ class Sides:
     """The same work by each program, into folders of their own that are emptied before each run."""
 
     def __init__(self, site):
-        self.site, self.env, self.restores = site, site.environment(), 0
+        self.site, self.env, self.restores, self.old = site, site.environment(), 0, 0
         self.env |= {"RESTIC_PASSWORD": "a benchmark", "RESTIC_CACHE_DIR": str(site.root / "restic-cache")}
         self.remote = lambda name: f"{sandbox.REMOTE}:{name}"
 
+    def put_aside(self, path):
+        """Nothing is removed before the end: ext4 is slow at making files for minutes after many were removed, because it
+        shuns their inodes."""
+        self.old += 1
+        if path.exists():
+            path.rename(self.site.root / f"old-{self.old}")
+
     def fresh(self, *names):
         for name in names:
-            shutil.rmtree(self.site.root / name, ignore_errors=True)
+            self.put_aside(self.site.root / name)
             (self.site.root / name).mkdir(parents=True)
 
     def target(self):
-        """A new folder for each restore, and none is removed before the end: ext4 is slow at making files for minutes
-        after many were removed, because it shuns their inodes."""
+        """A new folder for each restore."""
         self.restores += 1
         path = self.site.root / f"back-{self.restores}"
         path.mkdir()
@@ -200,7 +206,7 @@ class Sides:
         """All but the claim of the place goes: making that waits some seconds, once in the life of a site."""
         place = self.site.stored / sandbox.PATH / sandbox.INSTANCE
         for day in place.glob("[0-9]*"):
-            shutil.rmtree(day)
+            self.put_aside(day)
         return Run([sandbox.PROGRAM, "run", policy, "--wait"], self.env)
 
     def ours_back(self, _):
@@ -209,28 +215,44 @@ class Sides:
                    to_disk=True)
 
 
-def bench_homes(options):
+def homes_site(options):
     homes = make_homes(options.files, options.mib)
     site = sandbox.Site("bench")
-    sides = Sides(site)
     site.policy("homes", site.spec("homes", f"  volumes: [{{name: homes, hostPath: {homes}}}]\n"))
     site.start_controller()
+    sides = Sides(site)
     sides.ours("homes")
+    return site, sides, homes
+
+
+def record_sides(label, runs):
+    for other in ("seed", "restic"):
+        record(f"{label}_{other}", runs[other].wall, "s")
+        record(f"{label}_vs_{other}", runs["backstay"].wall, "s", runs[other].wall / runs["backstay"].wall)
+
+
+def bench_homes(options):
+    site, sides, homes = homes_site(options)
     say("full backup of the homes")
     full = medians({"seed": lambda: sides.seed_homes(homes), "restic": lambda: sides.restic_homes(homes),
                     "backstay": lambda: sides.ours("homes")}, options.runs)
     stored = {name: sum(p.stat().st_size for p in (site.stored / folder).rglob("*") if p.is_file()) / (1 << 20)
               for name, folder in (("seed", "seed"), ("restic", "restic"), ("backstay", sandbox.PATH))}
-    say("restore of the homes")
-    back = medians({"seed": lambda: sides.seed_homes_back(homes), "restic": lambda: sides.restic_homes_back(homes),
-                    "backstay": lambda: sides.ours_back(homes)}, options.runs)
-    for label, runs in (("full", full), ("restore", back)):
-        for other in ("seed", "restic"):
-            record(f"{label}_{other}", runs[other].wall, "s")
-            record(f"{label}_vs_{other}", runs["backstay"].wall, "s", runs[other].wall / runs["backstay"].wall)
+    record_sides("full", full)
     for name, size in stored.items():
         record(f"stored_{name}", size, "MiB", stored["seed"] / size)
     record("peak_rss_mib", full["backstay"].task_peak, "MiB")
+    site.remove()
+
+
+def bench_restore(options):
+    site, sides, homes = homes_site(options)
+    say("restore of the homes, after one backup by each")
+    sides.seed_homes(homes)
+    sides.restic_homes(homes)
+    back = medians({"seed": lambda: sides.seed_homes_back(homes), "restic": lambda: sides.restic_homes_back(homes),
+                    "backstay": lambda: sides.ours_back(homes)}, options.runs)
+    record_sides("restore", back)
     record("restore_peak_rss_mib", back["backstay"].task_peak, "MiB")
     site.remove()
 
@@ -363,7 +385,7 @@ def machine():
     model = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                   if line.startswith("model name")), platform.machine())
     kib = int(next(line.split()[1] for line in Path("/proc/meminfo").read_text().splitlines() if "MemTotal" in line))
-    return f"{os.cpu_count()} × {model}, {kib / (1 << 20):.0f} GiB of memory, Linux {platform.release()}"
+    return f"{os.cpu_count()} × {model}, {kib / (1 << 20):.0f} GiB of memory, Linux {platform.release().split("-")[0]}"
 
 
 def table(options):
@@ -378,7 +400,12 @@ def table(options):
 
 
 def report(options):
-    OUT.joinpath("results.json").write_text(json.dumps(RESULTS, indent=1) + "\n")
+    """Parts that are not measured now keep what they came to before: both sides of a part are always of one run."""
+    path = OUT / "results.json"
+    known = {result["name"]: result for result in (json.loads(path.read_text()) if path.exists() else [])}
+    known |= {result["name"]: result for result in RESULTS}
+    RESULTS[:] = [known[name] for name in TABLE if name in known]
+    path.write_text(json.dumps(RESULTS, indent=1) + "\n")
     OUT.joinpath("results.md").write_text(f"# Benchmark\n\n{table(options)}")
 
 
@@ -390,16 +417,20 @@ def publish(options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", default="homes,dump,controller,many")
+    parser.add_argument("--only", default="homes,dump,restore,controller,many")
     parser.add_argument("--files", type=int, default=70_000)
     parser.add_argument("--mib", type=int, default=2048)
     parser.add_argument("--bson-mib", type=int, default=1024)
-    parser.add_argument("--publish", action="store_true", help="write the table into docs/performance.md, too")
+    parser.add_argument("--publish", action="store_true", help="write the table into docs/performance.md, too; with --only= what was measured before")
     options = parser.parse_args()
     sandbox.end_with_parent()
     OUT.mkdir(parents=True, exist_ok=True)
-    parts = {"homes": bench_homes, "dump": bench_dump, "controller": bench_controller, "many": bench_many}
-    for name in options.only.split(","):
+    parts = {"homes": bench_homes, "dump": bench_dump, "restore": bench_restore, "controller": bench_controller, "many": bench_many}
+    names = [name for name in options.only.split(",") if name]
+    report(options)
+    for number, name in enumerate(names):
+        if name == "restore" and number > 0:
+            time.sleep(300)  # for the same reason as in Sides.put_aside
         parts[name](options)
         report(options)  # also when a later part fails
     print("\n" + OUT.joinpath("results.md").read_text())

@@ -1,7 +1,8 @@
 //! What is done already, so that a restore which was interrupted goes on where it stopped.
 //!
 //! A unit is written down after the file system says that its files are on the disk, by a thread of its own: workers do
-//! not wait for the disk. That is asked seldom, since it makes the disk work at once on what could be written together.
+//! not wait for the disk. That is asked every other moment, not after each unit: the disk works while the processors do, and
+//! still on much at once.
 
 use super::units::Unit;
 use crate::domain::verdict::Failure;
@@ -20,7 +21,7 @@ use std::{
 pub const NAME: &str = "journal";
 const HEAD: &str = "backstay-restore 1 ";
 /// Work that an interruption may cost at most, beside the units under way.
-const SYNC_EVERY: Duration = Duration::from_secs(10);
+const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 /// The identity of the restore that a target is in the middle of, if any: what was given to [`Journal::open`].
 pub fn identity(state: &Path) -> Option<String> {
