@@ -385,7 +385,8 @@ def machine():
     model = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                   if line.startswith("model name")), platform.machine())
     kib = int(next(line.split()[1] for line in Path("/proc/meminfo").read_text().splitlines() if "MemTotal" in line))
-    return f"{os.cpu_count()} × {model}, {kib / (1 << 20):.0f} GiB of memory, Linux {platform.release().split("-")[0]}"
+    kernel = platform.release().split("-")[0]
+    return f"{os.cpu_count()} × {model}, {kib / (1 << 20):.0f} GiB of memory, Linux {kernel}"
 
 
 def table(options):
