@@ -57,7 +57,7 @@ pub struct BackupPolicySpec {
     /// Restore drills. Not carried out yet by this version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify: Option<VerifySpec>,
-    /// Fills an empty site once, before its first backup. Not carried out yet by this version.
+    /// Fills an empty site once, before its first backup. Where anything is there already, nothing is restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restore_from: Option<RestoreFromSpec>,
     /// Names of receivers in the controller's configuration. Not carried out yet by this version.

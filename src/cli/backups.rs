@@ -8,6 +8,7 @@ use crate::{
         site::SiteArgs,
     },
     domain::{
+        error::Invalid,
         location::Location,
         names::{InstanceName, PolicyName, SnapshotName},
         policy::Policy,
@@ -15,11 +16,13 @@ use crate::{
     },
     orchestrators::{
         local::lookup::Host,
-        site::{Known, find},
+        site::{Known, Site as _, find},
+        swarm::site::SwarmSite,
     },
     storage::rclone::{Mode, Rclone, RcloneOptions},
     task::real::store_options,
 };
+use std::str::FromStr;
 
 /// `--from` and a configuration; or a policy's name, and where this host's policies are.
 #[derive(Debug, Clone, clap::Args)]
@@ -28,6 +31,23 @@ pub struct BackupsArgs {
     place: PlaceArgs,
     #[command(flatten)]
     site: SiteArgs,
+}
+
+/// A policy as people name it: `nightly`, or `wt/nightly` where several scopes have one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meant {
+    /// As written.
+    pub text: String,
+    /// Without its scope, as snapshots carry it.
+    pub name: PolicyName,
+}
+
+impl FromStr for Meant {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let name = text.rsplit_once('/').map_or(text, |(_, name)| name).parse()?;
+        Ok(Self { text: text.to_owned(), name })
+    }
 }
 
 /// Where backups are and how to reach them.
@@ -49,6 +69,15 @@ impl BackupsArgs {
     /// What is named cannot be used.
     pub fn host(&self) -> Result<Option<Host>, Problem> {
         if !self.site.is_swarm() && self.site.is_there() { self.site.host().map(Some) } else { Ok(None) }
+    }
+
+    /// The Swarm whose policies are meant, where it is one and no place is named.
+    ///
+    /// # Errors
+    /// What is named cannot be used.
+    pub fn swarm(&self) -> Result<Option<SwarmSite>, Problem> {
+        let meant = !self.names_place() && self.site.is_swarm();
+        Ok(if meant { Some(SwarmSite::open()?) } else { None })
     }
 
     /// Snapshots at `place` that a person holds, as far as this host's controller knows.
@@ -107,30 +136,31 @@ impl BackupsArgs {
 }
 
 impl BackupsArgs {
-    /// The snapshots that the status lists, newest first, where nothing better can be asked: the secrets of a Swarm cannot
-    /// be read, and no configuration of rclone is here.
+    /// The snapshots that the status lists, newest first, and those that people hold, where nothing better can be asked: the
+    /// secrets of a Swarm cannot be read, and no configuration of rclone is here.
     ///
     /// # Errors
     /// A Swarm that cannot be asked, a policy that is not there.
-    pub fn told_by_status(
-        &self,
-        policy: Option<&PolicyName>,
-    ) -> Result<Option<Vec<SnapshotSummary>>, Problem> {
-        if self.names_place() || !self.site.is_swarm() || self.place.config_file().exists() {
+    pub fn told_by_status(&self, policy: Option<&Meant>) -> Result<Option<Told>, Problem> {
+        let Some(site) = self.swarm()?.filter(|_| !self.place.config_file().exists()) else {
             return Ok(None);
-        }
-        let site = self.site.site()?;
-        let chosen = block_on(async {
-            Ok(match policy {
-                Some(name) => vec![find(&*site, name.as_str()).await?],
+        };
+        let (chosen, held) = block_on(async {
+            let chosen = match policy {
+                Some(meant) => vec![find(&site, &meant.text).await?],
                 None => site.all().await?.0,
-            })
+            };
+            let mut held = Vec::new();
+            for known in &chosen {
+                held.extend(site.held(&known.id).await?);
+            }
+            Ok((chosen, held))
         })?;
         let statuses = chosen.iter().filter_map(|known| known.status.as_ref());
         let mut snapshots: Vec<SnapshotSummary> =
             statuses.flat_map(|status| status.snapshots.iter().cloned()).collect();
         snapshots.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.name.slot()));
-        Ok(Some(snapshots))
+        Ok(Some(Told { snapshots, held }))
     }
 
     /// Those of a Swarm's policy; its secrets cannot be read from here, so the configuration is the one that is named.
@@ -142,12 +172,18 @@ impl BackupsArgs {
         };
         let site = self.site.site()?;
         let known = block_on(async { Ok(find(&*site, name.as_str()).await?) })?;
-        let policy = known.valid()?;
-        let (remote, path) =
-            (policy.destination.remote.clone(), policy.destination.instance_path(&policy.instance));
-        let place = Place { remote: remote.clone(), path: path.clone() };
+        let place = Place::of(known.valid()?);
+        let (remote, path) = (place.remote.clone(), place.path.clone());
         Ok(Backups { place, options: RcloneOptions::new(self.place.config_file(), remote, path, Mode::Read) })
     }
+}
+
+/// What a status tells of snapshots.
+pub struct Told {
+    /// The newest, newest first.
+    pub snapshots: Vec<SnapshotSummary>,
+    /// Those that people hold.
+    pub held: Vec<SnapshotName>,
 }
 
 impl Backups {

@@ -169,7 +169,7 @@ async fn swarm(args: &Args) -> Result<Swarm, Problem> {
     info!(socket = %engine.socket().display(), image, "the controller runs");
     let rules = Rules { grants: grants.with(&defaults), defaults };
     let service = own.and_then(|own| own.service);
-    Notice::put_up(&engine, &rules, service, time::now()).await.map_err(unusable)?;
+    Notice::put_up(&engine, &rules, service, &image, time::now()).await.map_err(unusable)?;
     Ok(Swarm::start(engine, rules, image, Arc::new(SystemClock)))
 }
 

@@ -1,19 +1,21 @@
 //! `backstay doctor`: can what is declared be done from here? Nothing is written anywhere.
 
+mod report;
+mod swarm;
+
 use crate::{
     cli::{
         backups::Backups,
         exit::Exit,
-        output::{Format, Output, OutputArgs},
+        output::{Output, OutputArgs},
         problem::Problem,
         runtime::block_on,
         site::SiteArgs,
-        style::Style,
     },
     domain::{
         location::{RcloneConfig, SecretSource},
         policy::{MongoUri, Mongodb, Policy, Source},
-        status::{ConditionType, Status, Truth},
+        status::Status,
         verdict::Failure,
     },
     orchestrators::site::Known,
@@ -27,7 +29,7 @@ use crate::{
         sources::{mongodb, volume},
     },
 };
-use serde::Serialize;
+use report::{Finding, Report, drill};
 use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -49,33 +51,17 @@ pub struct Args {
     output: OutputArgs,
 }
 
-/// What was looked at, and how it is.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Finding {
-    /// `rclone`, `nightly: destination`, `nightly: volumes[homes]`.
-    what: String,
-    good: bool,
-    message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fix: Option<String>,
-}
-
-impl Finding {
-    fn good(what: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { what: what.into(), good: true, message: message.into(), fix: None }
-    }
-
-    fn bad(what: impl Into<String>, failure: Failure) -> Self {
-        Self { what: what.into(), good: false, message: failure.message, fix: failure.fix }
-    }
-}
-
 /// Looks at the tools, then at each policy's destination and sources.
 ///
 /// # Errors
 /// Policies that are not there, a closed output. What is found wrong is no error, but exit code 1.
 pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
+    if args.site.is_swarm() {
+        let mut report = Report::new(out, args.output.format);
+        let site = args.site.site()?;
+        block_on(swarm::look(&*site, args.policy.as_deref(), &mut report))?;
+        return report.end(true);
+    }
     let host = args.site.is_there().then(|| args.site.host()).transpose()?;
     let site = host.as_ref().and_then(|host| host.state.as_ref()).and_then(|state| state.site().ok());
     let (policies, unusable) = match (&args.policy, &host) {
@@ -86,7 +72,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
         (None, Some(host)) => host.all()?,
         (None, None) => Default::default(),
     };
-    let mut report = Report { out, format: args.output.format, findings: Vec::new() };
+    let mut report = Report::new(out, args.output.format);
     for finding in tools() {
         report.add(finding)?;
     }
@@ -99,41 +85,6 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
         policy(known, site.as_deref(), &mut report)?;
     }
     report.end(host.is_some())
-}
-
-/// Findings as they come, for a person; all at the end, as a document.
-struct Report<'a> {
-    out: &'a mut Output,
-    format: Format,
-    findings: Vec<Finding>,
-}
-
-impl Report<'_> {
-    fn add(&mut self, finding: Finding) -> Result<(), Problem> {
-        if matches!(self.format, Format::Table | Format::Wide) {
-            let color = self.out.color();
-            let mark =
-                if finding.good { Style::Green.paint("✓", color) } else { Style::Red.paint("✗", color) };
-            self.out.line(format!("{mark} {}: {}", finding.what, finding.message))?;
-            if let Some(fix) = &finding.fix {
-                self.out.line(format!("  fix: {fix}"))?;
-            }
-        }
-        self.findings.push(finding);
-        Ok(())
-    }
-
-    fn end(self, host: bool) -> Result<Exit, Problem> {
-        let bad = self.findings.iter().filter(|finding| !finding.good).count();
-        match self.format {
-            Format::Json | Format::Yaml => self.out.document(self.format, &self.findings)?,
-            Format::Table | Format::Wide if !host => {
-                self.out.line("No policies were looked at: say where they are with --policies DIR")?;
-            }
-            Format::Table | Format::Wide => {}
-        }
-        Ok(if bad == 0 { Exit::Ok } else { Exit::Failed })
-    }
 }
 
 /// The programs that tasks start.
@@ -216,16 +167,6 @@ fn file(secret: &SecretSource) -> Option<PathBuf> {
     }
 }
 
-/// A restore drill that did not pass: nothing says that what is stored can be restored.
-fn drill(known: &Known) -> Option<Finding> {
-    let tested = known.status.as_ref()?.condition(ConditionType::RestoreTested)?;
-    (tested.status == Truth::False).then(|| {
-        let failure = Failure::permanent("DrillFailed", format!("it failed: {}", tested.message));
-        let again = format!("mend what differs, then: backstay verify {} --level drill", known.id);
-        Finding::bad(format!("{}: restore drill", known.id), failure.fix(again))
-    })
-}
-
 async fn destination(policy: &Policy, status: Option<&Status>, site: Option<&str>) -> Finding {
     let what = format!("{}: destination", policy.name);
     let place =
@@ -235,7 +176,10 @@ async fn destination(policy: &Policy, status: Option<&Status>, site: Option<&str
         let listed = store.list("", false, false).await;
         let is_known = status.is_some_and(Status::knows_place);
         let owned = match site {
-            Some(site) => owned(policy, is_known, site, &store).await,
+            Some(site) => {
+                let takes_over = policy.takes_over(status.is_some_and(Status::was_filled));
+                owned(policy, is_known, takes_over, site, &store).await
+            }
             None => Ok(()),
         };
         store.stop().await;
@@ -255,7 +199,13 @@ async fn destination(policy: &Policy, status: Option<&Status>, site: Option<&str
 }
 
 /// The place is ours, or free when nothing of ours is known to be there.
-async fn owned(policy: &Policy, is_known: bool, site: &str, store: &dyn ObjectStore) -> Result<(), Failure> {
+async fn owned(
+    policy: &Policy,
+    is_known: bool,
+    takes_over: bool,
+    site: &str,
+    store: &dyn ObjectStore,
+) -> Result<(), Failure> {
     let claimant = owner::Claimant {
         policy: &policy.name,
         instance: &policy.instance,
@@ -266,7 +216,7 @@ async fn owned(policy: &Policy, is_known: bool, site: &str, store: &dyn ObjectSt
     if is_known {
         claimant.refuse_lost(store).await?;
     }
-    if policy.take_over { Ok(()) } else { claimant.refuse_other(store).await }
+    if takes_over { Ok(()) } else { claimant.refuse_other(store).await }
 }
 
 async fn look(policy: &Policy, source: &Source) -> Finding {

@@ -2,7 +2,7 @@
 
 use crate::{
     cli::{
-        backups::BackupsArgs,
+        backups::{BackupsArgs, Meant, Told},
         exit::Exit,
         output::{self, Output, OutputArgs},
         problem::Problem,
@@ -12,7 +12,7 @@ use crate::{
         time,
     },
     domain::{
-        names::{PolicyName, SnapshotName},
+        names::SnapshotName,
         size::human,
         snapshot::{Consistency, SnapshotSummary},
     },
@@ -30,7 +30,7 @@ use serde::Serialize;
   backstay list --from box:WT/production -o json | jq -r '.snapshots[].name'")]
 pub struct Args {
     /// Only those of this policy; without --from, one of this host's
-    policy: Option<PolicyName>,
+    policy: Option<Meant>,
     #[command(flatten)]
     backups: BackupsArgs,
     #[command(flatten)]
@@ -58,9 +58,9 @@ struct Listing {
 /// A remote that cannot be read, a closed output.
 pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
     let listing = match args.backups.told_by_status(args.policy.as_ref())? {
-        Some(snapshots) => {
+        Some(Told { snapshots, held }) => {
             output::note("as the status tells, the newest of each policy; all of them: --rclone-config FILE");
-            Listing { snapshots, held: Vec::new(), unfinished: Vec::new(), damaged: Vec::new() }
+            Listing { snapshots, held, unfinished: Vec::new(), damaged: Vec::new() }
         }
         None => on_remote(args)?,
     };
@@ -72,14 +72,14 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
 }
 
 fn on_remote(args: &Args) -> Result<Listing, Problem> {
-    let backups = args.backups.find(args.policy.as_ref())?;
+    let backups = args.backups.find(args.policy.as_ref().map(|meant| &meant.name))?;
     let catalog = block_on(async {
         let store = backups.open(Mode::Read).await?;
         let catalog = Catalog::load(&store).await;
         store.stop().await;
         Ok(catalog?)
     })?;
-    let policy = args.policy.as_ref();
+    let policy = args.policy.as_ref().map(|meant| &meant.name);
     let meant = |name: &SnapshotName| policy.is_none_or(|policy| policy == name.policy());
     let snapshots: Vec<_> = catalog.of(policy).map(Manifest::summary).collect();
     let held = args.backups.held(&backups.place);

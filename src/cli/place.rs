@@ -5,6 +5,7 @@ use crate::{
     domain::{
         error::Invalid,
         location::{RemoteName, RemotePath},
+        policy::Policy,
     },
 };
 use std::{path::PathBuf, str::FromStr};
@@ -48,6 +49,12 @@ impl std::fmt::Display for Place {
 }
 
 impl Place {
+    /// The one of a policy.
+    pub fn of(policy: &Policy) -> Self {
+        let Policy { destination, instance, .. } = policy;
+        Self { remote: destination.remote.clone(), path: destination.instance_path(instance) }
+    }
+
     /// Whose data it is: the path's last part.
     pub fn instance(&self) -> &str {
         self.path.as_str().rsplit('/').next().unwrap_or_default()

@@ -10,18 +10,21 @@ use crate::{
         site::SiteArgs,
         time,
     },
-    domain::{
-        identity::PolicyId, names::SnapshotName, policy::Policy, retention::Decision, verdict::Failure,
-    },
+    domain::{identity::PolicyId, names::SnapshotName, policy::Policy, run::StepName, verdict::Failure},
     orchestrators::{
         local::{lookup::Host, state::StateDir},
-        site::Known,
+        random_number,
+        site::{Known, find},
+        swarm::{errand::Errand, site::SwarmSite},
     },
-    storage::{catalog::Catalog, owner, rclone::Mode, store::ObjectStore},
-    task::prune::{self, Pruned, Request},
+    plan::task_spec::{PruneWork, Work},
+    storage::{owner, rclone::Mode},
+    task::prune::{
+        Request,
+        work::{self, Kept, PruneOutcome},
+    },
 };
 use anyhow::Context as _;
-use serde::Serialize;
 use std::{collections::BTreeSet, io};
 
 /// Remove the snapshots that retention drops, now
@@ -34,7 +37,7 @@ use std::{collections::BTreeSet, io};
   backstay prune nightly
   backstay prune nightly --confirm=nightly        # also when it is more than half of the snapshots")]
 pub struct Args {
-    /// The policy, by its name on this host
+    /// The policy
     policy: String,
     /// Say what would be removed, and remove nothing
     #[arg(long)]
@@ -48,49 +51,12 @@ pub struct Args {
     output: OutputArgs,
 }
 
-/// What was, or would be, removed.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Outcome {
-    dry_run: bool,
-    removed: Vec<SnapshotName>,
-    /// Told before anything is removed.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    kept: Vec<Kept>,
-    objects: u64,
-    warnings: Vec<String>,
-}
-
-/// A snapshot that stays, and why.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Kept {
-    name: SnapshotName,
-    reasons: Vec<String>,
-}
-
-impl From<&Decision> for Kept {
-    fn from(decision: &Decision) -> Self {
-        let reasons = decision.reasons.iter().map(ToString::to_string).collect();
-        Self { name: decision.name.clone(), reasons }
-    }
-}
-
 /// Prunes, or says what would go.
 ///
 /// # Errors
 /// A policy that is not there or busy, why nothing was removed, a closed output.
 pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
-    let host = args.site.host()?;
-    let known = host.find(&args.policy)?;
-    let policy = known.valid()?;
-    if args.confirm.as_ref().is_some_and(|name| name != policy.name.as_str()) {
-        return Err(Problem::Usage(format!("--confirm takes the policy's name: --confirm={}", policy.name)));
-    }
-    if !args.dry_run {
-        idle(&host, &known)?;
-    }
-    let outcome = prune(args, &host, &known, policy)?;
+    let outcome = if args.site.is_swarm() { beside(args)? } else { here(args)? };
     match args.output.format {
         Format::Table | Format::Wide => print(&outcome, out)?,
         document => out.document(document, &outcome)?,
@@ -98,8 +64,63 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
     Ok(Exit::Ok)
 }
 
+fn here(args: &Args) -> Result<PruneOutcome, Problem> {
+    let host = args.site.host()?;
+    let known = host.find(&args.policy)?;
+    let policy = known.valid()?;
+    check_confirmation(args, policy)?;
+    if !args.dry_run {
+        idle(&known, host.state()?.is_restoring(&known.id).context("the restores cannot be read")?)?;
+    }
+    prune(args, &host, &known, policy)
+}
+
+/// By a task of a Swarm, which has the remote's secret.
+fn beside(args: &Args) -> Result<PruneOutcome, Problem> {
+    let site = SwarmSite::open()?;
+    block_on(async {
+        let known = find(&site, &args.policy).await?;
+        let policy = known.valid()?;
+        check_confirmation(args, policy)?;
+        let (keep, is_restoring) = site.kept_apart(&known.id).await?;
+        if !args.dry_run {
+            idle(&known, is_restoring)?;
+        }
+        let hands = site.hands(&args.policy).await?;
+        let work = PruneWork {
+            retention: policy.retention.clone(),
+            keep,
+            known: newest(&known),
+            run_deadline_seconds: run_deadline(policy),
+            allow_many: args.confirm.is_some(),
+            dry_run: args.dry_run,
+        };
+        let errand = Errand {
+            step: StepName::prune(),
+            number: random_number()?,
+            node: hands.facts.files_on.clone(),
+            work: Work::Prune(work),
+            hours: 24,
+        };
+        Ok(hands.carry_out(errand, &|_| ()).await?.told()?)
+    })
+}
+
+fn check_confirmation(args: &Args, policy: &Policy) -> Result<(), Problem> {
+    if args.confirm.as_ref().is_some_and(|name| name != policy.name.as_str()) {
+        return Err(Problem::Usage(format!("--confirm takes the policy's name: --confirm={}", policy.name)));
+    }
+    Ok(())
+}
+
+/// The snapshot that a listing must show.
+fn newest(known: &Known) -> Vec<SnapshotName> {
+    let last = known.status.as_ref().and_then(|status| status.snapshots.first());
+    last.map(|snapshot| snapshot.name.clone()).into_iter().collect()
+}
+
 /// Nothing reads or writes the snapshots just now.
-fn idle(host: &Host, known: &Known) -> Result<(), Problem> {
+fn idle(known: &Known, is_restoring: bool) -> Result<(), Problem> {
     let busy = |what: String| {
         Err(Problem::from(
             Failure::temporary("Busy", format!("{}: {what}", known.id)).fix("wait for its end, then prune"),
@@ -108,13 +129,10 @@ fn idle(host: &Host, known: &Known) -> Result<(), Problem> {
     if let Some(run) = known.status.as_ref().and_then(|status| status.active.first()) {
         return busy(format!("the run {} is under way", run.slot));
     }
-    match host.state()?.is_restoring(&known.id).context("the restores cannot be read")? {
-        true => busy("a restore is under way".to_owned()),
-        false => Ok(()),
-    }
+    if is_restoring { busy("a restore is under way".to_owned()) } else { Ok(()) }
 }
 
-fn prune(args: &Args, host: &Host, known: &Known, policy: &Policy) -> Result<Outcome, Problem> {
+fn prune(args: &Args, host: &Host, known: &Known, policy: &Policy) -> Result<PruneOutcome, Problem> {
     let state = host.state()?;
     let read = || format!("{} cannot be read", state.root().display());
     let site = state.site().with_context(read)?;
@@ -126,38 +144,21 @@ fn prune(args: &Args, host: &Host, known: &Known, policy: &Policy) -> Result<Out
         destination: &policy.destination,
         settle: owner::SETTLE,
     };
-    let last = known.status.as_ref().and_then(|status| status.snapshots.first());
     let request = Request {
         claimant: &claimant,
         rules: &policy.retention,
         held,
-        known: last.map(|snapshot| snapshot.name.clone()).into_iter().collect(),
+        known: newest(known).into_iter().collect(),
         run_deadline_seconds: run_deadline(policy),
         allow_many: args.confirm.is_some(),
     };
     let backups = Backups::of(policy)?;
     block_on(async {
         let store = backups.open(if args.dry_run { Mode::Read } else { Mode::Prune }).await?;
-        let outcome = carry_out(args, &store, &request).await;
+        let outcome = work::carry_out(&store, &request, args.dry_run, time::now()).await;
         store.stop().await;
-        outcome
+        Ok(outcome?)
     })
-}
-
-async fn carry_out(args: &Args, store: &dyn ObjectStore, request: &Request<'_>) -> Result<Outcome, Problem> {
-    if args.dry_run {
-        let decisions = request.decide(&Catalog::load(store).await?, time::now());
-        let (removed, kept): (Vec<_>, Vec<_>) = decisions.into_iter().partition(Decision::is_doomed);
-        return Ok(Outcome {
-            dry_run: true,
-            removed: removed.into_iter().map(|decision| decision.name).collect(),
-            kept: kept.iter().map(Kept::from).collect(),
-            objects: 0,
-            warnings: Vec::new(),
-        });
-    }
-    let Pruned { removed, objects, warnings } = prune::prune(store, request, time::now()).await?;
-    Ok(Outcome { dry_run: false, removed, kept: Vec::new(), objects, warnings })
 }
 
 /// Snapshots that stay whatever the rules say: those that people hold, and the newest that a restore was tested with.
@@ -177,7 +178,7 @@ pub(super) fn run_deadline(policy: &Policy) -> u64 {
     attempt.saturating_mul(u64::from(task.retries) + 1).saturating_mul(steps)
 }
 
-fn print(outcome: &Outcome, out: &mut Output) -> Result<(), Problem> {
+fn print(outcome: &PruneOutcome, out: &mut Output) -> Result<(), Problem> {
     outcome.warnings.iter().for_each(output::warn);
     let verb = if outcome.dry_run { "would remove" } else { "removed" };
     for name in &outcome.removed {

@@ -2,7 +2,7 @@
 
 use crate::{
     cli::{
-        backups::{Backups, BackupsArgs},
+        backups::{Backups, BackupsArgs, Meant},
         exit::Exit,
         output::{self, Format, Output, OutputArgs},
         problem::Problem,
@@ -12,12 +12,17 @@ use crate::{
         table::printable,
         time,
     },
-    domain::{names::PolicyName, policy::Policy, size::human, snapshot::AsOf},
+    domain::{policy::Policy, run::StepName, size::human, snapshot::AsOf, verification::Level},
+    orchestrators::{
+        random_number,
+        swarm::{errand::Errand, site::SwarmSite},
+    },
+    plan::task_spec::{VerifyWork, Work},
     storage::{catalog::Catalog, rclone::Mode, store::ObjectStore},
     task::{
         context::Meter,
         mongodb::tool::Tools,
-        verify::{Level, Verify, report::VerifyReport},
+        verify::{Verify, report::VerifyReport},
     },
 };
 use std::{fmt::Write as _, path::PathBuf, sync::Arc};
@@ -33,7 +38,7 @@ const MEMORY: u64 = 96 << 20;
   backstay verify nightly --from box:WT/production --as-of nightly-20261125T020000Z --level scrub --share 3/30")]
 pub struct Args {
     /// Only snapshots of this policy; without --from, one of this host's
-    policy: Option<PolicyName>,
+    policy: Option<Meant>,
     #[command(flatten)]
     backups: BackupsArgs,
     /// Which snapshot: latest, the newest not after a time or by the end of a day (UTC), or a name
@@ -88,7 +93,12 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
         Depth::Open => Level::Open,
         Depth::Drill => Level::Drill,
     };
-    let backups = args.backups.find(args.policy.as_ref())?;
+    let policy = args.policy.as_ref().map(|meant| &meant.name);
+    if let (Some(Meant { text: name, .. }), Some(site)) = (&args.policy, args.backups.swarm()?) {
+        let report = block_on(beside(args, &site, name, level))?;
+        return told(args, &report, out);
+    }
+    let backups = args.backups.find(policy)?;
     let report = block_on(async {
         let store: Arc<dyn ObjectStore> = Arc::new(backups.open(Mode::Read).await?);
         let meter = Arc::new(Meter::default());
@@ -96,7 +106,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
         let _watch = Watch::start(Arc::clone(&meter), quiet);
         meter.begin("looking at the backups", None);
         let catalog = Catalog::load(&*store).await?;
-        let manifest = catalog.find(&args.as_of, args.policy.as_ref(), true)?.clone();
+        let manifest = catalog.find(&args.as_of, policy, true)?.clone();
         let scratch = args.scratch.clone();
         let verify =
             Verify { store, manifest, level, memory_bytes: MEMORY, scratch, tools: Tools::default(), meter };
@@ -105,9 +115,36 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
     if args.level == Depth::Drill {
         record(args, &backups, &report)?;
     }
+    told(args, &report, out)
+}
+
+/// By a task of a Swarm, which has the remote's secret.
+async fn beside(args: &Args, site: &SwarmSite, name: &str, level: Level) -> Result<VerifyReport, Problem> {
+    if level == Level::Drill {
+        return Err(Problem::Usage(
+            "a drill needs disk and a mongod, which tasks of a Swarm have not: run it with --from on a machine that has them".to_owned(),
+        ));
+    }
+    let hands = site.hands(name).await?;
+    let meter = Arc::new(Meter::default());
+    let quiet = !matches!(args.output.format, Format::Table | Format::Wide);
+    let _watch = Watch::start(Arc::clone(&meter), quiet);
+    let policy = Some(hands.policy.name.clone());
+    let work = Work::Verify(VerifyWork { policy, as_of: args.as_of.clone(), level });
+    let errand = Errand {
+        step: StepName::verify(),
+        number: random_number()?,
+        node: hands.facts.files_on.clone(),
+        work,
+        hours: 24,
+    };
+    Ok(hands.carry_out(errand, &move |progress| meter.show(&progress)).await?.told()?)
+}
+
+fn told(args: &Args, report: &VerifyReport, out: &mut Output) -> Result<Exit, Problem> {
     match args.output.format {
-        Format::Table | Format::Wide => out.bytes(screen(&report, out.color()).as_bytes())?,
-        format => out.bytes(output::to_document(format, &report)?.as_bytes())?,
+        Format::Table | Format::Wide => out.bytes(screen(report, out.color()).as_bytes())?,
+        format => out.bytes(output::to_document(format, report)?.as_bytes())?,
     }
     Ok(if report.is_good() { Exit::Ok } else { Exit::Failed })
 }

@@ -43,6 +43,8 @@ enum Condition {
     RestoreTested,
     /// Remote and sources let the tasks in
     CredentialsValid,
+    /// An empty site was filled from its backups, or had data
+    Bootstrapped,
 }
 
 impl From<Condition> for ConditionType {
@@ -53,6 +55,7 @@ impl From<Condition> for ConditionType {
             Condition::LastRunSucceeded => Self::LastRunSucceeded,
             Condition::RestoreTested => Self::RestoreTested,
             Condition::CredentialsValid => Self::CredentialsValid,
+            Condition::Bootstrapped => Self::Bootstrapped,
         }
     }
 }
@@ -109,7 +112,7 @@ fn is_true(known: &Known, kind: ConditionType, now: Timestamp) -> bool {
             Some(condition.observed_generation) == known.generation
         }
         ConditionType::Fresh => status.fresh_until_time.is_none_or(|until| now < until),
-        ConditionType::LastRunSucceeded | ConditionType::RestoreTested => true,
+        ConditionType::LastRunSucceeded | ConditionType::RestoreTested | ConditionType::Bootstrapped => true,
     })
 }
 

@@ -1,5 +1,6 @@
 //! Validated values only: what cannot be wrong once it exists. No clock, no I/O, no orchestrator.
 
+pub mod bootstrap;
 pub mod error;
 pub mod identity;
 pub mod location;
@@ -14,3 +15,4 @@ pub mod size;
 pub mod snapshot;
 pub mod status;
 pub mod verdict;
+pub mod verification;

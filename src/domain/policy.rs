@@ -5,10 +5,16 @@ use crate::domain::{
     names::{InstanceName, PolicyName, SourceName},
     retention::Retention,
     schedule::Schedule,
+    snapshot::AsOf,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// What is backed up, when, to where, and how long it is kept. Has at least one source.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +33,8 @@ pub struct Policy {
     pub mongodb: Option<Mongodb>,
     /// The volumes, in the order of the document; names are unique and none is `mongodb`.
     pub volumes: Vec<Volume>,
+    /// From where an empty site is filled, once, before its first run.
+    pub restore_from: Option<RestoreFrom>,
     /// To where.
     pub destination: Location,
     /// Take the place over from the site that owned it (`destination.takeOver`).
@@ -47,6 +55,31 @@ impl Policy {
         let database = self.mongodb.iter().cloned().map(Source::Mongodb);
         database.chain(self.volumes.iter().cloned().map(Source::Volume)).collect()
     }
+
+    /// True when the place on the remote becomes this site's, whoever had it: because the policy says so, or because the site
+    /// was `filled` from that place, and is the one that was there, built anew.
+    pub fn takes_over(&self, filled: bool) -> bool {
+        let is_there = |from: &RestoreFrom| {
+            from.instance == self.instance
+                && from.policy == self.name
+                && from.location.remote == self.destination.remote
+                && from.location.path == self.destination.path
+        };
+        self.take_over || filled && self.restore_from.as_ref().is_some_and(is_there)
+    }
+}
+
+/// From where an empty site is filled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RestoreFrom {
+    /// The place.
+    pub location: Location,
+    /// Whose data.
+    pub instance: InstanceName,
+    /// Snapshots of this policy.
+    pub policy: PolicyName,
+    /// Which of them.
+    pub as_of: AsOf,
 }
 
 /// One thing that is read.
@@ -256,6 +289,26 @@ pub enum VolumePlace {
         /// What people call it: the path on the node, or the volume's name.
         name: String,
     },
+}
+
+impl VolumePlace {
+    /// The directory, where it is one that can be opened here.
+    pub fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::HostPath(path) | Self::Mounted { at: path, .. } => Some(path),
+            Self::Claim(_) | Self::Named(_) => None,
+        }
+    }
+}
+
+/// What people call it.
+impl fmt::Display for VolumePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HostPath(path) => path.display().fmt(f),
+            Self::Claim(name) | Self::Named(name) | Self::Mounted { name, .. } => f.write_str(name),
+        }
+    }
 }
 
 /// Bounds below which a source is taken for broken.

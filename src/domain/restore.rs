@@ -1,5 +1,7 @@
-//! A restore after validation: every value in range, wrong combinations impossible. Targets that are not named are those
-//! of the policy that made the backups.
+//! Restores after validation: every value in range, wrong combinations impossible.
+//!
+//! A [`Restore`] is what a document says; its targets that are not named are those of the policy that made the backups. In a
+//! [`RestoreRequest`] they are all named.
 
 use crate::domain::{
     location::Location,
@@ -7,7 +9,8 @@ use crate::domain::{
     policy::{MongoConnection, NamespacePattern, VolumePlace},
     snapshot::AsOf,
 };
-use std::fmt;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt, path::Path};
 
 /// One snapshot back into a database and into directories.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,4 +96,93 @@ impl fmt::Display for RestoreSource {
             }
         }
     }
+}
+
+/// One restore: from a snapshot of the instance at the store's root, into directories and a deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreRequest {
+    /// Snapshots of this policy; `None`: of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyName>,
+    /// Which of them.
+    pub as_of: AsOf,
+    /// Also one that lacks something.
+    pub allow_partial: bool,
+    /// The database, if it is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mongodb: Option<MongodbTarget>,
+    /// The volumes that are wanted.
+    pub volumes: Vec<VolumeTarget>,
+    /// What is at the targets may be replaced.
+    pub confirmed: bool,
+}
+
+/// Where a dump goes, and what of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MongodbTarget {
+    /// The deployment.
+    pub connection: MongoConnection,
+    /// Namespaces; empty: all.
+    pub include: Vec<NamespacePattern>,
+    /// New names, from and to.
+    pub rename: Vec<(String, String)>,
+    /// Users and roles too.
+    pub users: bool,
+    /// Collections that exist may be replaced, once the restore is confirmed.
+    pub replace: bool,
+}
+
+/// Where a volume goes, and what of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeTarget {
+    /// Its name in the backup.
+    pub name: SourceName,
+    /// Where it goes.
+    pub place: VolumePlace,
+    /// Paths or globs in the volume; empty: everything.
+    pub include: Vec<String>,
+    /// Remove what the backup does not have.
+    pub delete_extra: bool,
+    /// Owners, setuid bits, devices.
+    pub metadata: MetadataOptions,
+}
+
+impl VolumeTarget {
+    /// The directory that is filled, where it is one that can be opened here.
+    pub fn directory(&self) -> Option<&Path> {
+        self.place.directory()
+    }
+}
+
+/// What of an entry's metadata is set.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MetadataOptions {
+    /// Owner and group.
+    pub ownership: Ownership,
+    /// setuid, setgid and file capabilities of files too: they make a file run with its owner's rights.
+    pub preserve_setuid: bool,
+    /// Create device nodes.
+    pub devices: bool,
+}
+
+/// Who owns what is restored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Ownership {
+    /// The recorded numbers; only root can set them all.
+    #[default]
+    Keep,
+    /// The recorded numbers, replaced where a table says so.
+    Map {
+        /// User ids.
+        users: BTreeMap<u32, u32>,
+        /// Group ids.
+        groups: BTreeMap<u32, u32>,
+    },
+    /// Whoever runs the restore.
+    Me,
 }

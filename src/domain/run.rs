@@ -176,6 +176,33 @@ impl StepName {
         Self("finish".to_owned())
     }
 
+    /// What fills an empty site, or looks whether it is one: the `n`-th part, from 1.
+    pub fn bootstrap(looks: bool, n: u32) -> Self {
+        Self(format!("{}-{}-{n}", Self::BOOTSTRAP, if looks { "look" } else { "fill" }))
+    }
+
+    const BOOTSTRAP: &str = "bootstrap";
+
+    /// True for what [`StepName::bootstrap`] gives.
+    pub fn is_bootstrap(&self) -> bool {
+        self.0.starts_with(Self::BOOTSTRAP)
+    }
+
+    /// What a restore does on its `n`-th node, from 1; or would do.
+    pub fn restore(n: usize) -> Self {
+        Self(format!("restore-{n}"))
+    }
+
+    /// The proof that a snapshot can be restored.
+    pub fn verify() -> Self {
+        Self("verify".to_owned())
+    }
+
+    /// A pass that removes what retention drops.
+    pub fn prune() -> Self {
+        Self("prune".to_owned())
+    }
+
     /// A look at remote and sources that belongs to no run.
     pub fn preflight() -> Self {
         Self("preflight".to_owned())

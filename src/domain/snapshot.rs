@@ -6,6 +6,7 @@ use crate::domain::{
 };
 use jiff::{Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// How well the parts of a source agree with each other in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -99,7 +100,8 @@ impl SnapshotSummary {
 }
 
 /// Which snapshot is meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum AsOf {
     /// The newest complete one.
     Latest,
@@ -107,6 +109,16 @@ pub enum AsOf {
     Time(Timestamp),
     /// This one.
     Name(SnapshotName),
+}
+
+impl fmt::Display for AsOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Latest => f.write_str("latest"),
+            Self::Time(time) => time.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
 }
 
 impl AsOf {

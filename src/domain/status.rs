@@ -3,6 +3,7 @@
 //! The same structure everywhere: a status subresource, a Config's labels, or a file.
 
 use crate::domain::{
+    bootstrap::{Bootstrap, BootstrapPhase},
     location::Location,
     names::{InstanceName, Slot, SnapshotName},
     run::{Outcome, StepName},
@@ -45,6 +46,9 @@ pub struct Status {
     /// When remote and sources were looked at last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials_check: Option<CredentialsCheck>,
+    /// The filling of an empty site, where the policy asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<Bootstrap>,
     /// When the next run is due.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_run_time: Option<Timestamp>,
@@ -85,6 +89,11 @@ impl Status {
         !self.snapshots.is_empty()
     }
 
+    /// True when the site was filled from backups.
+    pub fn was_filled(&self) -> bool {
+        self.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.phase == BootstrapPhase::Restored)
+    }
+
     /// True when this condition is `True`.
     pub fn is(&self, kind: ConditionType) -> bool {
         self.condition(kind).is_some_and(|c| c.status == Truth::True)
@@ -104,12 +113,20 @@ pub enum ConditionType {
     RestoreTested,
     /// Remote and sources let the tasks in.
     CredentialsValid,
+    /// An empty site was filled from its backups; only where the policy asks for that.
+    Bootstrapped,
 }
 
 impl ConditionType {
     /// All, in the order of a status.
-    pub const ALL: [Self; 5] =
-        [Self::Ready, Self::Fresh, Self::LastRunSucceeded, Self::RestoreTested, Self::CredentialsValid];
+    pub const ALL: [Self; 6] = [
+        Self::Ready,
+        Self::Fresh,
+        Self::LastRunSucceeded,
+        Self::RestoreTested,
+        Self::CredentialsValid,
+        Self::Bootstrapped,
+    ];
 
     /// The name as written in a status.
     pub fn as_str(self) -> &'static str {
@@ -119,6 +136,7 @@ impl ConditionType {
             Self::LastRunSucceeded => "LastRunSucceeded",
             Self::RestoreTested => "RestoreTested",
             Self::CredentialsValid => "CredentialsValid",
+            Self::Bootstrapped => "Bootstrapped",
         }
     }
 }
@@ -290,6 +308,10 @@ pub enum WaitingReason {
     TaskUnreachable,
     /// A task that is being stopped.
     TaskStopping,
+    /// The filling of an empty site.
+    Bootstrapping,
+    /// The filling of an empty site, which broke off.
+    BootstrapIncomplete,
 }
 
 impl WaitingReason {

@@ -4,9 +4,21 @@ pub mod local;
 pub mod site;
 pub mod swarm;
 
+use crate::domain::verdict::Failure;
+
 /// Lets the C library give every large buffer back when it is freed. Left to itself it raises this threshold, and a task
 /// that stores several volumes takes twice the memory of one that stores the largest: measured, 176 MiB for 80.
 const MEMORY_TO_GIVE_BACK: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "131072");
+
+/// Another number each time, positive and of 53 bits, so that every JSON reader keeps it.
+///
+/// # Errors
+/// The system has none.
+pub fn random_number() -> Result<i64, Failure> {
+    let mut bytes = [0u8; 8];
+    getrandom::fill(&mut bytes).map_err(|error| Failure::temporary("NoRandom", error.to_string()))?;
+    Ok((i64::from_le_bytes(bytes) & ((1 << 53) - 1)).max(1))
+}
 
 /// A positive number of 53 bits, so that every JSON reader keeps it.
 fn checksum(texts: &[&str]) -> i64 {

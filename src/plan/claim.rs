@@ -43,11 +43,17 @@ fn own_preflight(destination: &Location, observed: &Observed) -> Option<Waiting>
     }
 }
 
+/// A restore that goes on.
+pub(super) fn restoring(observed: &Observed) -> Option<Waiting> {
+    let restore = observed.restores.iter().find(|restore| restore.active)?;
+    let message = format!("restore {} writes into the policy's sources: {}", restore.id, restore.message);
+    Some(waiting(WaitingReason::RestoreActive, message))
+}
+
 /// A restore that excludes runs.
 pub(super) fn held(observed: &Observed) -> Option<Waiting> {
-    if let Some(restore) = observed.restores.iter().find(|r| r.active) {
-        let message = format!("restore {} writes into the policy's sources: {}", restore.id, restore.message);
-        return Some(waiting(WaitingReason::RestoreActive, message));
+    if let Some(active) = restoring(observed) {
+        return Some(active);
     }
     let restore = observed.restores.first()?;
     let message = format!(
@@ -63,6 +69,14 @@ pub(super) fn held_fix(policy: &PolicyId, observed: &Observed) -> Option<String>
     Some(format!(
         "restore again, from an older snapshot where this one is damaged (--as-of); or, when the sources are good as they are: backstay restore {policy} --forget"
     ))
+}
+
+/// The step out of [`WaitingReason::BootstrapIncomplete`].
+pub(super) fn bootstrap_fix(policy: &Policy) -> String {
+    format!(
+        "look at what is there; backstay restore {} --confirm=INSTANCE brings all of it back, and without restoreFrom in the policy its runs start again",
+        policy.name
+    )
 }
 
 /// The record that claims `slot`.
@@ -85,7 +99,7 @@ pub(super) fn new_run(
             policy: policy.name.clone(),
             instance: policy.instance.clone(),
             destination: policy.destination.clone(),
-            take_over: policy.take_over,
+            take_over: policy.takes_over(status.was_filled()),
             known_place: status.knows_place(),
             steps: steps(policy, |source| observed.node_of(source)),
             retention: policy.retention.clone(),

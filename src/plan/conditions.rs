@@ -2,13 +2,14 @@
 
 use crate::{
     domain::{
+        bootstrap::{Bootstrap, BootstrapPhase},
         policy::Policy,
         run::{Attempt, Outcome, Run},
         status::{Condition, ConditionType, Status, Truth, Waiting, WaitingReason},
         verdict::Verdict,
     },
     plan::{
-        claim::held_fix,
+        claim::{bootstrap_fix, held_fix},
         observed::{Declared, Drill, Observed, Spec, Task, TaskState},
         slots::Slots,
     },
@@ -175,6 +176,20 @@ pub(super) fn credentials_from_preflight(task: &Task, generation: i64) -> Option
     })
 }
 
+/// How far the filling of an empty site is.
+pub(super) fn bootstrapped(state: &Bootstrap, generation: i64) -> Said {
+    let (truth, reason) = match state.phase {
+        BootstrapPhase::Looking | BootstrapPhase::Filling if state.failures == 0 => {
+            (Truth::Unknown, "InProgress")
+        }
+        BootstrapPhase::Looking | BootstrapPhase::Filling => (Truth::False, "Failing"),
+        BootstrapPhase::Incomplete => (Truth::False, "Incomplete"),
+        BootstrapPhase::Restored => (Truth::True, "Restored"),
+        BootstrapPhase::HadData => (Truth::True, "HadData"),
+    };
+    Said::new(truth, reason, state.message.clone(), generation)
+}
+
 /// Nobody has looked yet; the number is no specification's.
 pub(super) fn credentials_unknown() -> Said {
     Said::new(Truth::Unknown, "NotChecked", "remote and sources were not looked at yet", 0)
@@ -203,6 +218,10 @@ pub(super) fn message(
     }
     if let Some(run) = status.last_run.as_ref().filter(|r| !r.outcome.is_fine()) {
         return (Some(format!("{:?}: {}", run.outcome, run.message)), run.fix.clone());
+    }
+    if let (Some(bootstrap), Spec::Valid(policy)) = (says_no(ConditionType::Bootstrapped), &declared.spec) {
+        let fix = (bootstrap.reason == "Incomplete").then(|| bootstrap_fix(policy));
+        return (Some(format!("the site is not filled: {}", bootstrap.message)), fix);
     }
     if let Some(credentials) = says_no(ConditionType::CredentialsValid) {
         return (Some(credentials.message.clone()), None);

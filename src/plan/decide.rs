@@ -1,11 +1,12 @@
 //! The decision about one policy, in steps:
 //!
 //! 1. every run that exists: its [`phase`](super::phase), and what it needs next;
-//! 2. the requests of people;
-//! 3. the slot that is due;
-//! 4. a preflight, when the specification is new;
-//! 5. old records;
-//! 6. the status.
+//! 2. an empty site, which is filled first;
+//! 3. the requests of people;
+//! 4. the slot that is due;
+//! 5. a preflight, when the specification is new;
+//! 6. old records;
+//! 7. the status.
 //!
 //! Pure: the same arguments give the same decision.
 
@@ -16,7 +17,6 @@ use crate::{
     },
     plan::{
         action::{Decision, Want},
-        claim::blocked,
         observed::{Declared, Load, Observed, Wish},
         pass::Pass,
         slots::{Slots, slots},
@@ -31,6 +31,7 @@ pub fn decide(declared: &Declared, observed: &Observed, load: &Load, now: Timest
     for recorded in &observed.runs {
         pass.advance(recorded);
     }
+    pass.bootstrap();
     for request in &observed.requests {
         pass.answer(request);
     }
@@ -45,7 +46,7 @@ impl Pass<'_> {
     /// The slot that is due, and those whose chance is over.
     fn claim_due(&mut self) -> Option<Slots> {
         let policy = self.policy()?;
-        let waits = blocked(&policy.destination, self.active(), self.observed, self.load);
+        let waits = self.blocked(policy);
         let created_at = self.declared.created_at;
         let slots = slots(policy, created_at, &self.told, &self.status, &self.runs, waits.as_ref(), self.now);
         summary::add_passed(&mut self.status, &slots.passed);
@@ -82,6 +83,7 @@ pub fn is_bad(status: &Status) -> bool {
         ConditionType::LastRunSucceeded,
         ConditionType::CredentialsValid,
         ConditionType::RestoreTested,
+        ConditionType::Bootstrapped,
     ];
     bad.iter().any(|kind| status.condition(*kind).is_some_and(|c| c.status == Truth::False))
 }

@@ -3,12 +3,14 @@
 use crate::{
     api::{
         location::{ConfigSourceSpec, LocationSpec, SecretKeyRef, SecretSourceSpec},
-        policy::{BackupPolicySpec, GuardsSpec, MongodbSpec, RetentionSpec, TlsSpec, VolumeSpec},
+        policy::{
+            BackupPolicySpec, GuardsSpec, MongodbSpec, RestoreFromSpec, RetentionSpec, TlsSpec, VolumeSpec,
+        },
         task::{ResourcesSpec, TaskSettingsSpec},
     },
     domain::{
         location::{Location, RcloneConfig, SecretSource},
-        policy::{MongoUri, Mongodb, Policy, TaskSettings, Volume, VolumePlace},
+        policy::{MongoUri, Mongodb, Policy, RestoreFrom, TaskSettings, Volume, VolumePlace},
         retention::Retention,
     },
 };
@@ -24,6 +26,7 @@ pub fn specification(policy: &Policy) -> BackupPolicySpec {
         suspend,
         mongodb,
         volumes,
+        restore_from,
         destination,
         take_over,
         retention,
@@ -46,8 +49,18 @@ pub fn specification(policy: &Policy) -> BackupPolicySpec {
         task: Some(settings(task)),
         encryption: None,
         verify: None,
-        restore_from: None,
+        restore_from: restore_from.as_ref().map(site_from),
         notify: Vec::new(),
+    }
+}
+
+fn site_from(from: &RestoreFrom) -> RestoreFromSpec {
+    RestoreFromSpec {
+        location: Some(location(&from.location)),
+        instance: Some(from.instance.to_string()),
+        policy: Some(from.policy.to_string()),
+        as_of: Some(from.as_of.to_string()),
+        identity_from: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Pure decisions: from a policy, what was observed and the time, to actions with their reasons.
 
 pub mod action;
+mod bootstrap;
 mod claim;
 mod conditions;
 pub mod decide;

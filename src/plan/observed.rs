@@ -99,7 +99,7 @@ impl Observed {
 
     /// True while a preflight of the policy has not ended.
     pub fn has_preflight(&self) -> bool {
-        self.tasks.iter().any(|t| t.name.slot.is_none() && !matches!(t.state, TaskState::Ended { .. }))
+        self.tasks.iter().any(|t| t.name.is_preflight() && !matches!(t.state, TaskState::Ended { .. }))
     }
 
     /// The run that is not over; at most one exists.
@@ -139,7 +139,7 @@ pub struct Task {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskName {
-    /// The run it belongs to; none for a preflight.
+    /// The run it belongs to; none for a preflight, or for what fills a site.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<Slot>,
     /// Its step.
@@ -152,6 +152,11 @@ impl TaskName {
     /// An attempt of a run's step.
     pub fn of_run(slot: Slot, step: StepName, attempt: u32) -> Self {
         Self { slot: Some(slot), step, attempt: i64::from(attempt) }
+    }
+
+    /// True for a preflight.
+    pub fn is_preflight(&self) -> bool {
+        self.slot.is_none() && self.step == StepName::preflight()
     }
 
     /// The preflight of one specification and its secrets.

@@ -9,7 +9,7 @@ use crate::{
     },
     plan::{
         action::{Action, Decision},
-        claim::{new_run, waiting},
+        claim::{blocked, new_run, waiting},
         conditions::{self, Said},
         observed::{Declared, Load, Observed, Request, Spec, Task, TaskState},
         phase::after,
@@ -42,6 +42,8 @@ pub(super) struct Pass<'a> {
     pub horizon: Timestamp,
     /// What keeps a due slot or a request from being claimed.
     pub due_waits: Option<Waiting>,
+    /// The filling of the site, which is not over.
+    pub bootstrap_waits: Option<Waiting>,
 }
 
 impl<'a> Pass<'a> {
@@ -73,6 +75,7 @@ impl<'a> Pass<'a> {
             young_until: None,
             horizon,
             due_waits: None,
+            bootstrap_waits: None,
         }
     }
 
@@ -127,6 +130,21 @@ impl<'a> Pass<'a> {
             self.tried = Some(run);
         } else {
             self.runs.push(run);
+        }
+    }
+
+    /// What keeps any run from starting now.
+    pub(super) fn blocked(&self, policy: &Policy) -> Option<Waiting> {
+        let filling = || self.bootstrap_waits.clone();
+        let active = self.active();
+        let others = || blocked(&policy.destination, active, self.observed, self.load);
+        if active.is_some() { others() } else { filling().or_else(others) }
+    }
+
+    /// Says no more about it.
+    pub(super) fn unset(&mut self, kind: ConditionType) {
+        if self.status.condition(kind).is_some() {
+            self.status.conditions.edit().retain(|condition| condition.kind != kind);
         }
     }
 

@@ -164,7 +164,7 @@ fn step_state(run: &Run, step: &StepName, now: Timestamp) -> StepState {
 }
 
 /// How long to wait after `failed` attempts, at least 1.
-fn pause(failed: u32) -> Duration {
+pub(super) fn pause(failed: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(4u32.saturating_pow(failed.saturating_sub(1))).min(LONGEST_PAUSE)
 }
 

@@ -2,20 +2,24 @@
 
 use crate::{
     domain::{
-        run::{Attempt, Cancel, Run},
+        run::{Attempt, Cancel, Run, Step},
         status::WaitingReason,
     },
     plan::{
         action::Action,
+        claim::restoring,
         observed::{Recorded, Task, TaskName, TaskState, Wish},
         pass::Pass,
-        phase::{Phase, phase},
+        phase::{Phase, after, phase},
         spec::run_task,
         summary,
     },
 };
 use jiff::Timestamp;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+/// A restore that gives way to a run does so within seconds; should nobody say so, look again.
+const RESTORE_GOES: Duration = Duration::from_secs(30);
 
 impl<'a> Pass<'a> {
     /// What one run needs next.
@@ -39,8 +43,7 @@ impl<'a> Pass<'a> {
             Phase::GivenUp(task, attempt) => self.give_up(Arc::make_mut(&mut run), task, *attempt),
             Phase::Attempt(step, number) => {
                 self.at = Some((slot, step.name.clone(), number));
-                let task = run_task(&run, &step, number, self.observed, self.now);
-                self.act(Action::CreateTask(Box::new(task)));
+                self.attempt(&run, &step, number);
             }
             Phase::Backoff(step, number, until) => {
                 self.wait(
@@ -57,6 +60,17 @@ impl<'a> Pass<'a> {
         }
         self.record_run(recorded, &run);
         self.runs.push(run);
+    }
+
+    /// Launches a task, unless a restore began at the same moment: it sees the run, and gives way.
+    fn attempt(&mut self, run: &Run, step: &Step, number: u32) {
+        if let Some(restore) = restoring(self.observed) {
+            self.decision.waiting_on.push(restore);
+            self.decision.wake(after(self.now, RESTORE_GOES));
+            return;
+        }
+        let task = run_task(run, step, number, self.observed, self.now);
+        self.act(Action::CreateTask(Box::new(task)));
     }
 
     /// A person's wish to cancel is part of the run's record before anything is done about it.

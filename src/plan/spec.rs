@@ -101,7 +101,7 @@ pub(super) fn preflight_task(
             instance: policy.instance.clone(),
             destination: policy.destination.clone(),
             site: observed.site.clone(),
-            take_over: policy.take_over,
+            take_over: policy.takes_over(status.was_filled()),
             known_place: status.knows_place(),
             not_after: after(now, PREFLIGHT.saturating_add(Duration::from_secs(limits.pending_seconds))),
             memory_mib: limits.memory_mib,

@@ -6,12 +6,14 @@ use crate::domain::{
     location::Location,
     names::{InstanceName, PolicyName, Slot, SnapshotName, SourceName},
     policy::{Guards, Source},
+    restore::RestoreRequest,
     retention::Retention,
-    snapshot::{SnapshotSummary, SourceSummary},
+    snapshot::{AsOf, SnapshotSummary, SourceSummary},
     verdict::{Failure, Verdict},
+    verification::Level,
 };
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::path::PathBuf;
 
 /// Version of [`TaskSpec`] and [`TaskReport`] that this build writes. The version before is read as well.
@@ -61,6 +63,64 @@ pub enum Work {
         /// The sources to look at.
         sources: Vec<Source>,
     },
+    /// Bring a snapshot back, or say what that would do.
+    Restore(Box<RestoreWork>),
+    /// Prove that a snapshot can be restored.
+    Verify(VerifyWork),
+    /// Remove what retention drops, because a person asks for it.
+    Prune(PruneWork),
+}
+
+/// A pass over a policy's snapshots as a task does it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PruneWork {
+    /// What to keep.
+    pub retention: Retention,
+    /// Kept whatever the rules say.
+    pub keep: Vec<SnapshotName>,
+    /// Snapshots that must be seen: when one is not, the listing is not to be trusted.
+    pub known: Vec<SnapshotName>,
+    /// Longest time that a run of the policy can take, seconds.
+    pub run_deadline_seconds: u64,
+    /// More than half of the snapshots may go.
+    pub allow_many: bool,
+    /// Say what would go, and remove nothing.
+    pub dry_run: bool,
+}
+
+/// A verification as a task does it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifyWork {
+    /// Snapshots of this policy; `None`: of all.
+    pub policy: Option<PolicyName>,
+    /// Which of them.
+    pub as_of: AsOf,
+    /// How deep to look.
+    pub level: Level,
+}
+
+/// A restore as a task does it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreWork {
+    /// What to bring back, and where to.
+    pub request: RestoreRequest,
+    /// How far to go.
+    pub mode: RestoreMode,
+}
+
+/// How far a restore goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RestoreMode {
+    /// Say what would be done, and change nothing.
+    Plan,
+    /// The same, and fail where anything is there already.
+    Look,
+    /// Do it.
+    Execute,
 }
 
 /// One step of a run: the sources that one task stores.
@@ -137,6 +197,9 @@ pub struct TaskReport {
     /// Snapshots that pruning removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pruned: Vec<SnapshotName>,
+    /// What came of work that a person waits for, a document of that work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<serde_json::Value>,
 }
 
 impl TaskReport {
@@ -150,7 +213,23 @@ impl TaskReport {
             snapshot: None,
             warnings: vec![],
             pruned: vec![],
+            outcome: None,
         }
+    }
+
+    /// What came of work that a person waits for.
+    ///
+    /// # Errors
+    /// Why it failed, or that another version of this program has written it.
+    pub fn told<T: DeserializeOwned>(self) -> Result<T, Failure> {
+        if let Some(failure) = self.failure {
+            return Err(failure);
+        }
+        let outcome = self.outcome.and_then(|outcome| serde_json::from_value(outcome).ok());
+        outcome.ok_or_else(|| {
+            Failure::permanent("ReportUnreadable", "the task's report cannot be read by this version")
+                .fix("start this verb from the image that the controller has")
+        })
     }
 
     /// A report of nothing but a failure.

@@ -1,5 +1,7 @@
 //! Rows of the table of cases, each under its own name, and a month of accidents.
 
+mod bootstrap;
+
 use super::{
     action::{Action, Answer, Decision},
     observed::{Drill, Request, Restore, Spec, TaskState, Wish},
@@ -613,6 +615,27 @@ fn restores_and_runs_exclude_each_other() {
     world.observed.restores.clear();
     world.settle();
     assert_eq!(world.observed.runs.len(), 1, "the held slot runs");
+}
+
+/// cases.md: restore starts while a backup runs, or the reverse. Where nothing locks them, the run waits with its first task
+/// until the restore, which has seen the run, is gone.
+#[test]
+fn a_run_that_is_claimed_as_a_restore_begins_launches_nothing() {
+    let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
+    world.now = at("2026-11-25T02:00:00Z");
+    while world.observed.runs.is_empty() {
+        world.decide().actions.iter().for_each(|action| world.apply(action));
+    }
+    let started_at = world.now;
+    let (id, message) = ("r1".to_owned(), "backstay restore".to_owned());
+    world.observed.restores = vec![Restore { id, started_at, active: true, message }];
+    let decision = world.settle();
+    assert!(world.observed.tasks.is_empty(), "{:?}", world.trace);
+    assert_eq!(waits(&world), [WaitingReason::RestoreActive]);
+    assert!(decision.wake_at.is_some(), "it looks again by itself");
+    world.observed.restores.clear();
+    world.settle();
+    assert_eq!(world.observed.tasks.len(), 1);
 }
 
 #[test]

@@ -32,14 +32,18 @@ impl<'a> Pass<'a> {
     /// does not pass.
     pub(super) fn preflight(&mut self) {
         let number = self.declared.check_number();
-        let tasks: Vec<&'a Task> = self.observed.tasks.iter().filter(|t| t.name.slot.is_none()).collect();
+        let tasks: Vec<&'a Task> = self.observed.tasks.iter().filter(|t| t.name.is_preflight()).collect();
         for task in &tasks {
             self.watch_preflight(task, number);
         }
         let Some(policy) = self.policy() else { return };
-        self.decision.preflight = self.observed.has_preflight().then(|| policy.destination.clone());
-        let is_free =
-            self.active().is_none() && held(self.observed).is_none() && !self.observed.has_preflight();
+        if self.observed.has_preflight() {
+            self.decision.preflight = Some(policy.destination.clone());
+        }
+        let is_free = self.active().is_none()
+            && self.bootstrap_waits.is_none()
+            && held(self.observed).is_none()
+            && !self.observed.has_preflight();
         let Some(wanted_at) = self.next_check(number).filter(|_| is_free) else { return };
         if self.now < wanted_at {
             return self.decision.wake(wanted_at);

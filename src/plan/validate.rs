@@ -19,18 +19,21 @@ mod unsupported;
 use crate::{
     api::{
         document::{self, Defaults, Document, Rejected},
-        policy::BackupPolicySpec,
+        policy::{BackupPolicySpec, RestoreFromSpec},
         schema::Kind,
         yaml::Located,
     },
     domain::{
         error::Invalid,
+        location::Location,
         names::{InstanceName, PolicyName},
-        policy::Policy,
+        policy::{Policy, RestoreFrom},
         schedule::Schedule,
+        snapshot::AsOf,
     },
 };
 use errors::Errors;
+use jiff::Timestamp;
 use settings::seconds;
 use std::collections::BTreeMap;
 
@@ -179,6 +182,7 @@ fn validate(name: &str, spec: &BackupPolicySpec, place: Place<'_>) -> Result<Pol
     if let (Some(destination), Some(task)) = (&destination, &task) {
         settings::parts_fit(destination, task, &mut errors);
     }
+    let from = restore_from(spec, name.as_ref(), instance.as_ref(), destination.as_ref(), place, &mut errors);
     let retention = settings::retention(spec.retention.as_ref(), &mut errors);
     let whole = (name, instance, schedule, mongodb.transpose_inner(), destination, task, retention);
     let (
@@ -204,12 +208,54 @@ fn validate(name: &str, spec: &BackupPolicySpec, place: Place<'_>) -> Result<Pol
         suspend: spec.suspend.unwrap_or(false),
         mongodb,
         volumes,
+        restore_from: from,
         destination,
         take_over: spec.destination.take_over.unwrap_or(false),
         retention,
         guards: settings::guards(spec.guards.as_ref()),
         fresh_within: spec.fresh_within_seconds.and_then(seconds),
         task,
+    })
+}
+
+/// From where an empty site is filled; what is not said is as in the policy itself.
+fn restore_from(
+    spec: &BackupPolicySpec,
+    name: Option<&PolicyName>,
+    instance: Option<&InstanceName>,
+    destination: Option<&Location>,
+    place: Place<'_>,
+    errors: &mut Errors,
+) -> Option<RestoreFrom> {
+    let RestoreFromSpec { location, instance: other, policy, as_of, identity_from } =
+        spec.restore_from.as_ref()?;
+    if identity_from.is_some() {
+        errors.add("restoreFrom.identityFrom", "is not carried out yet by this version; leave it out");
+    }
+    let location = match location {
+        None => destination.cloned(),
+        Some(location) => {
+            if location.take_over.is_some() {
+                errors.add("restoreFrom.location.takeOver", "has no meaning for a restore; leave it out");
+            }
+            destination::location(location, place.orchestrator, "restoreFrom.location", errors)
+        }
+    };
+    let other = other.as_ref().map(|text| errors.keep("restoreFrom.instance", text.parse()));
+    let policy = policy.as_ref().map(|text| errors.keep("restoreFrom.policy", text.parse()));
+    // No time is relative here: what a policy says must mean the same tomorrow.
+    let as_of = match as_of.as_deref().unwrap_or("latest") {
+        "yesterday" => {
+            Err(Invalid::new("is another day each day; write latest, a time or a snapshot's name"))
+        }
+        text => AsOf::parse(text, Timestamp::UNIX_EPOCH),
+    };
+    let as_of = errors.keep("restoreFrom.asOf", as_of);
+    Some(RestoreFrom {
+        location: location?,
+        instance: other.unwrap_or_else(|| instance.cloned())?,
+        policy: policy.unwrap_or_else(|| name.cloned())?,
+        as_of: as_of?,
     })
 }
 

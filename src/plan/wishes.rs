@@ -4,7 +4,7 @@ use crate::{
     domain::{names::Slot, policy::Policy, run::Run, status::WaitingReason},
     plan::{
         action::{Action, Answer},
-        claim::{blocked, held_fix},
+        claim::{bootstrap_fix, held_fix},
         observed::{Request, Spec, Wish},
         pass::Pass,
         phase::after,
@@ -47,17 +47,20 @@ impl Pass<'_> {
             Spec::Wrong(error) => return Some(Answer::Refused(error.to_string())),
             Spec::Gone => return Some(Answer::Refused("the policy is declared no more".to_owned())),
         };
-        let Some(waits) = blocked(&policy.destination, self.active(), self.observed, self.load) else {
+        let Some(waits) = self.blocked(policy) else {
             return Some(Answer::Accepted(self.claim_manual(policy, request)));
         };
         let refused = match waits.reason {
-            WaitingReason::RunActive | WaitingReason::RestoreActive => !wait_turn,
-            WaitingReason::RestoreIncomplete => true,
+            WaitingReason::RunActive | WaitingReason::RestoreActive | WaitingReason::Bootstrapping => {
+                !wait_turn
+            }
+            WaitingReason::RestoreIncomplete | WaitingReason::BootstrapIncomplete => true,
             _ => false,
         };
         if refused {
             let advice = match waits.reason {
                 WaitingReason::RestoreIncomplete => held_fix(&self.declared.id, self.observed),
+                WaitingReason::BootstrapIncomplete => Some(bootstrap_fix(policy)),
                 _ => Some("--wait-turn waits for its end".to_owned()),
             };
             return Some(Answer::Refused(format!("{}; {}", waits.message, advice.unwrap_or_default())));

@@ -18,7 +18,7 @@ use crate::{
         action::{Action, Answer, Decision},
         decide::decide,
         observed::{Declared, Load, Observed, Recorded, Request, Secrets, Spec, Task, TaskState, Wish},
-        task_spec::{TASK_SPEC_VERSION, TaskReport, TaskSpec, Work},
+        task_spec::{TaskReport, TaskSpec, Work},
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -52,6 +52,7 @@ pub(super) fn policy() -> Policy {
             parallel_collections: 4,
         }),
         volumes: vec![volume("homes", false)],
+        restore_from: None,
         destination: serde_json::from_value(location).unwrap(),
         take_over: false,
         retention: Retention::default(),
@@ -260,15 +261,7 @@ impl World {
 pub(super) fn report(verdict: Verdict) -> TaskReport {
     let failed = verdict != Verdict::Committed;
     let failure = failed.then(|| Failure::new(verdict, "Broken", "it broke").fix("mend it"));
-    TaskReport {
-        version: TASK_SPEC_VERSION,
-        verdict,
-        failure,
-        sources: vec![],
-        snapshot: None,
-        warnings: vec![],
-        pruned: vec![],
-    }
+    TaskReport { verdict, failure, ..TaskReport::empty() }
 }
 
 pub(super) fn source(name: &str) -> SourceSummary {
@@ -296,7 +289,7 @@ fn completed(mut report: TaskReport, spec: &TaskSpec, now: Timestamp) -> TaskRep
             (work.finish.is_some().then_some(work.slot), names)
         }
         Work::Finish(work) => (Some(work.slot), work.required.clone()),
-        Work::Preflight { .. } => (None, vec![]),
+        Work::Preflight { .. } | Work::Restore(_) | Work::Verify(_) | Work::Prune(_) => (None, vec![]),
     };
     report.sources = names.iter().map(|n| source(n.as_str())).collect();
     report.snapshot = slot.map(|slot| SnapshotSummary {

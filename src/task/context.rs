@@ -102,6 +102,15 @@ impl Meter {
         std::mem::take(&mut *self.remarks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Shows what another process counts.
+    pub fn show(&self, progress: &Progress) {
+        let mut phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.phase.clone_into(&mut phase);
+        self.bytes.store(progress.bytes, Ordering::Relaxed);
+        self.items.store(progress.items, Ordering::Relaxed);
+        self.total.store(progress.total_bytes.unwrap_or(0), Ordering::Relaxed);
+    }
+
     /// The counters now.
     pub fn read(&self) -> Progress {
         let total = self.total.load(Ordering::Relaxed);

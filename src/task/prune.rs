@@ -6,6 +6,7 @@
 
 mod request;
 mod sweep;
+pub mod work;
 
 pub use request::{Pruned, Request, decide, grace};
 use sweep::Unneeded;

@@ -75,6 +75,7 @@ impl World for Real {
             earlier.stop().await;
         }
         let mode = match access {
+            Access::Read => Mode::Read,
             Access::Append => Mode::Append,
             Access::Prune => Mode::Prune,
         };

@@ -7,7 +7,7 @@ use crate::{
     task::{
         backup,
         context::Meter,
-        finish, preflight, report,
+        finish, preflight, prune, report, restore, verify,
         world::{Access, World},
     },
 };
@@ -62,6 +62,9 @@ async fn perform(spec: &TaskSpec, world: &dyn World, meter: &Arc<Meter>) -> Task
     let report = match &spec.work {
         Work::Backup(work) => backup::backup(spec, work, world, meter).await,
         Work::Preflight { sources } => preflight::preflight(spec, sources, world, meter).await,
+        Work::Restore(work) => restore::work::restore(spec, work, world, meter).await,
+        Work::Prune(work) => prune::work::as_task(spec, work, world).await,
+        Work::Verify(work) => verify::work::verify(spec, work, world, meter).await,
         Work::Finish(work) => match finish_alone(spec, work, world, meter).await {
             Ok(done) => TaskReport {
                 snapshot: Some(done.snapshot),

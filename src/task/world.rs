@@ -12,6 +12,8 @@ use std::{sync::Arc, time::Duration};
 /// What a store may be asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
+    /// Read and list.
+    Read,
     /// Create, read and list; no object is rewritten or deleted.
     Append,
     /// Delete as well.

@@ -3,7 +3,12 @@
 use crate::{
     data,
     site::{INSTANCE, PATH, Site},
-    support::{Scratch, mongo::Mongo, remote, tree},
+    support::{
+        Scratch,
+        mongo::Mongo,
+        remote::{self, Remote},
+        tree,
+    },
 };
 use std::{fs, path::Path};
 
@@ -276,4 +281,37 @@ fn a_document_asks_for_a_restore_too() {
     assert_eq!(fs::read_to_string(notes.join("current.txt")).unwrap(), "first");
     site.backstay(["restore", "-f", "policies/notes.yaml"]).ends(1).says(["is no Restore"]);
     site.backstay(["restore", "-f", "restore.yaml", "--path", "x"]).ends(2);
+}
+
+/// A site built elsewhere takes up where the lost one stopped; one that has data keeps it.
+#[test]
+fn an_empty_site_is_filled_before_its_first_run_and_one_with_data_is_not() {
+    let mut lost = notes();
+    store(&lost, "from the backup");
+    lost.kill_controller();
+    let filled = |root: &Path, content: Option<&str>| {
+        let mut site = Site::on(Remote::at(root));
+        let notes = site.join("notes");
+        if let Some(content) = content {
+            fs::create_dir(&notes).unwrap();
+            fs::write(notes.join("current.txt"), content).unwrap();
+        }
+        let body = format!(
+            "  volumes: [{{name: notes, hostPath: {}}}]\n  restoreFrom: {{asOf: latest}}\n",
+            notes.display()
+        );
+        site.policy("notes", &body);
+        site.start_controller();
+        site.backstay(["wait", "notes", "--for", "Bootstrapped", "--timeout", "60"]).ok();
+        site
+    };
+    let new = filled(&lost.remote.root(), None);
+    assert_eq!(read(&new.join("notes"), "current.txt"), "from the backup");
+    new.backstay(["status", "notes", "-o", "json"]).ok().says(["\"Restored\"", "filled from notes-"]);
+    new.run("notes").ok();
+    assert_eq!(new.snapshots().len(), 2, "the place on the remote is taken over");
+
+    let other = filled(&lost.remote.root(), Some("its own"));
+    assert_eq!(read(&other.join("notes"), "current.txt"), "its own");
+    other.backstay(["status", "notes", "-o", "json"]).ok().says(["\"HadData\"", "nothing was restored"]);
 }

@@ -15,7 +15,7 @@ use backstay::{
         action::{Action, Answer as Reply, Decision},
         decide::decide,
         observed::{Caps, Declared, Load, Observed, Spec, TaskState, Wish},
-        task_spec::{TASK_SPEC_VERSION, TaskReport, Work},
+        task_spec::{TaskReport, Work},
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -205,15 +205,7 @@ fn blind(
 }
 
 fn success(run: &Run) -> TaskReport {
-    TaskReport {
-        version: TASK_SPEC_VERSION,
-        verdict: Verdict::Committed,
-        failure: None,
-        sources: vec![],
-        snapshot: run.state.snapshot().cloned(),
-        warnings: vec![],
-        pruned: vec![],
-    }
+    TaskReport { snapshot: run.state.snapshot().cloned(), ..TaskReport::empty() }
 }
 
 /// Bugs in what a decision says.

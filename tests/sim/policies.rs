@@ -105,6 +105,7 @@ pub fn policy(rng: &mut Rng, number: usize) -> Policy {
         _ => (None, vec![volume("a", false)]),
     };
     Policy {
+        restore_from: None,
         schedule: schedule(rng, &name),
         starting_deadline: (rng.below(4) == 0)
             .then(|| Duration::from_secs(rng.wide(600, 86_400).unsigned_abs())),

@@ -14,7 +14,7 @@ use backstay::{
         snapshot::{Consistency, SnapshotSummary, SourceSummary},
         verdict::{Failure, Verdict},
     },
-    plan::task_spec::{FinishWork, TASK_SPEC_VERSION, TaskReport, TaskSpec, Work},
+    plan::task_spec::{FinishWork, TaskReport, TaskSpec, Work},
 };
 use jiff::SignedDuration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,13 +58,9 @@ impl Remote {
 pub fn report(verdict: Verdict, reason: &str) -> TaskReport {
     let failed = verdict != Verdict::Committed;
     TaskReport {
-        version: TASK_SPEC_VERSION,
         verdict,
         failure: failed.then(|| Failure::new(verdict, reason, "it broke")),
-        sources: vec![],
-        snapshot: None,
-        warnings: vec![],
-        pruned: vec![],
+        ..TaskReport::empty()
     }
 }
 
@@ -94,6 +90,9 @@ impl World {
         }
         match &spec.work {
             Work::Preflight { .. } => report(Verdict::Committed, ""),
+            Work::Restore(_) | Work::Verify(_) | Work::Prune(_) => {
+                unreachable!("no policy of the simulation asks for it, and no person")
+            }
             Work::Finish(work) => self.finish(number, spec, work, claimed_at),
             Work::Backup(work) => {
                 let names: Vec<SourceName> = work.sources.iter().map(|s| s.name()).collect();

@@ -1,24 +1,23 @@
 //! The flags of `backstay restore`.
 
 use crate::{
-    cli::{backups::BackupsArgs, output::OutputArgs, place::Place, problem::Problem, time},
+    cli::{
+        backups::{BackupsArgs, Meant},
+        output::OutputArgs,
+        place::Place,
+        problem::Problem,
+        time,
+    },
     domain::{
         location::SecretSource,
-        names::{PolicyName, SourceName},
+        names::SourceName,
         policy::{MongoConnection, MongoUri, NamespacePattern, Policy, VolumePlace},
+        restore::{MetadataOptions, MongodbTarget, Ownership, RestoreRequest, VolumeTarget},
         snapshot::AsOf,
     },
     orchestrators::local::lookup::Host,
-    task::restore::{
-        files::metadata::{MetadataOptions, Ownership},
-        request::{MongodbTarget, RestoreRequest, VolumeTarget},
-    },
 };
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 /// `--forget` without a value.
 pub const ALL: &str = "all";
@@ -33,9 +32,9 @@ pub const ALL: &str = "all";
   backstay restore nightly --confirm=production
   backstay restore -f restore.yaml")]
 pub struct Args {
-    /// Only snapshots of this policy. One of this host's, without --from: restored to where it came from, when no
-    /// target is named
-    pub policy: Option<PolicyName>,
+    /// Only snapshots of this policy. One of this host's or this Swarm's, without --from: restored to where it came
+    /// from, when no target is named
+    pub policy: Option<Meant>,
     /// A Restore document instead of flags: a file, or - for standard input
     #[arg(
         short = 'f',
@@ -56,7 +55,7 @@ pub struct Args {
     /// Also from a snapshot that lacks something
     #[arg(long)]
     allow_partial: bool,
-    /// A volume and the directory that it goes to; may be repeated
+    /// A volume and the directory that it goes to, on a Swarm also a named volume; may be repeated
     #[arg(long = "volume", value_name = "NAME=DIRECTORY", value_parser = pair)]
     volumes: Vec<(String, String)>,
     /// Only this path of the volumes, or glob, and what is below it; may be repeated
@@ -120,6 +119,15 @@ enum Owner {
     Me,
 }
 
+/// Where a restore is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Where {
+    /// On this machine, by this process.
+    Here,
+    /// On the nodes that have the data, by tasks.
+    Beside,
+}
+
 fn pair(text: &str) -> Result<(String, String), String> {
     let (left, right) = text.split_once('=').ok_or_else(|| format!("{text:?} has no '='"))?;
     if left.is_empty() || right.is_empty() {
@@ -141,8 +149,8 @@ impl Args {
     /// There is no such policy, or it is wrong.
     pub fn own_policy(&self, host: Option<&Host>) -> Result<Option<Arc<Policy>>, Problem> {
         match (host, &self.policy) {
-            (Some(host), Some(name)) if !self.backups.names_place() => {
-                Ok(Some(Arc::clone(host.find(name.as_str())?.valid()?)))
+            (Some(host), Some(meant)) if !self.backups.names_place() => {
+                Ok(Some(Arc::clone(host.find(&meant.text)?.valid()?)))
             }
             _ => Ok(None),
         }
@@ -152,11 +160,16 @@ impl Args {
     ///
     /// # Errors
     /// Flags that cannot be meant together.
-    pub fn request(&self, own: Option<&Policy>) -> Result<RestoreRequest, Problem> {
-        let mut volumes = self.volumes.iter().map(|pair| self.volume(pair)).collect::<Result<Vec<_>, _>>()?;
-        let mut mongodb = self.mongodb()?;
+    pub fn request(&self, own: Option<&Policy>, at: Where) -> Result<RestoreRequest, Problem> {
+        let volumes = self.volumes.iter().map(|pair| self.volume(pair, at));
+        let (mut volumes, mut mongodb) = (volumes.collect::<Result<Vec<_>, _>>()?, self.mongodb()?);
         if let Some(own) = own.filter(|_| volumes.is_empty() && mongodb.is_none()) {
-            (volumes, mongodb) = self.in_place(own)?;
+            (volumes, mongodb) = self.in_place(own, at);
+        }
+        if at == Where::Beside && (self.mongodb_uri_file.is_some() || self.mongodb_password_file.is_some()) {
+            return Err(Problem::Usage(
+                "a file of this machine is not there where the task runs: let the policy name a secret, or restore with --from where the deployment can be reached".to_owned(),
+            ));
         }
         if volumes.is_empty() && mongodb.is_none() {
             return Err(Problem::Usage(
@@ -167,7 +180,7 @@ impl Args {
             return Err(Problem::Usage("--path chooses in a volume, and no --volume is given".to_owned()));
         }
         Ok(RestoreRequest {
-            policy: self.policy.clone(),
+            policy: self.policy.as_ref().map(|meant| meant.name.clone()),
             as_of: self.as_of.clone(),
             allow_partial: self.allow_partial,
             mongodb,
@@ -191,13 +204,10 @@ impl Args {
     }
 
     /// The policy's own sources as targets; a path chooses files, and a namespace collections.
-    fn in_place(&self, own: &Policy) -> Result<(Vec<VolumeTarget>, Option<MongodbTarget>), Problem> {
+    fn in_place(&self, own: &Policy, at: Where) -> (Vec<VolumeTarget>, Option<MongodbTarget>) {
         let (only_files, only_database) = (!self.paths.is_empty(), self.wants_database());
-        let mut volumes = Vec::new();
-        for volume in own.volumes.iter().filter(|_| !only_database || only_files) {
-            let VolumePlace::HostPath(directory) = &volume.place else { continue };
-            volumes.push(self.volume_at(volume.name.clone(), directory)?);
-        }
+        let volumes = own.volumes.iter().filter(|_| !only_database || only_files);
+        let volumes = volumes.map(|volume| self.target(volume.name.clone(), volume.place.clone(), at));
         let source = own.mongodb.as_ref().filter(|_| !only_files || only_database);
         let mongodb = source.map(|source| {
             let mut connection = source.connection.clone();
@@ -207,44 +217,53 @@ impl Args {
             }
             self.database(connection)
         });
-        Ok((volumes, mongodb))
+        (volumes.collect(), mongodb)
     }
 
     fn wants_database(&self) -> bool {
         !self.namespaces.is_empty() || !self.renames.is_empty() || self.users
     }
 
-    fn volume(&self, (name, directory): &(String, String)) -> Result<VolumeTarget, Problem> {
-        self.volume_at(name.parse()?, Path::new(directory))
+    fn volume(&self, (name, place): &(String, String), at: Where) -> Result<VolumeTarget, Problem> {
+        let wrong = |what: String| Problem::Usage(format!("--volume {name}={place}: {what}"));
+        let place = match at {
+            Where::Here => {
+                VolumePlace::HostPath(std::path::absolute(place).map_err(|error| wrong(error.to_string()))?)
+            }
+            Where::Beside if place.starts_with('/') => VolumePlace::HostPath(place.into()),
+            Where::Beside if place.contains('/') => {
+                return Err(wrong("on a node a directory has an absolute path".to_owned()));
+            }
+            Where::Beside => VolumePlace::Named(place.clone()),
+        };
+        Ok(self.target(name.parse()?, place, at))
     }
 
-    fn volume_at(&self, name: SourceName, directory: &Path) -> Result<VolumeTarget, Problem> {
-        let directory = std::path::absolute(directory)
-            .map_err(|e| Problem::Usage(format!("--volume {name}={}: {e}", directory.display())))?;
-        Ok(VolumeTarget {
+    fn target(&self, name: SourceName, place: VolumePlace, at: Where) -> VolumeTarget {
+        VolumeTarget {
             name,
-            directory,
+            place,
             include: self.paths.clone(),
             delete_extra: self.delete_extra,
-            metadata: self.metadata(),
-        })
+            metadata: self.metadata(at),
+        }
     }
 
     /// How owners, setuid bits and devices come back.
-    pub fn metadata(&self) -> MetadataOptions {
+    pub fn metadata(&self, at: Where) -> MetadataOptions {
         MetadataOptions {
-            ownership: self.ownership(),
+            ownership: self.ownership(at),
             preserve_setuid: self.preserve_setuid,
             devices: self.devices,
         }
     }
 
-    fn ownership(&self) -> Ownership {
+    fn ownership(&self, at: Where) -> Ownership {
         let maps: [BTreeMap<u32, u32>; 2] =
             [&self.map_user, &self.map_group].map(|pairs| pairs.iter().copied().collect());
         let keep = match self.owner {
             Some(owner) => owner == Owner::Keep,
-            None => rustix::process::geteuid().is_root(),
+            None => at == Where::Beside || rustix::process::geteuid().is_root(),
         };
         match maps {
             [users, groups] if !users.is_empty() || !groups.is_empty() => Ownership::Map { users, groups },

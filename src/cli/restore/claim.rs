@@ -4,6 +4,7 @@ use crate::{
     cli::{output, problem::Problem},
     domain::{
         policy::{MongoConnection, Source, Volume, VolumePlace},
+        restore::{RestoreRequest, VolumeTarget},
         run::RunPlan,
         verdict::Failure,
     },
@@ -11,10 +12,7 @@ use crate::{
         local::{lookup::Host, restores::RestoreClaim, state::StateDir},
         site::Known,
     },
-    task::{
-        mongodb::connection::Connection,
-        restore::{RestoreReport, request::RestoreRequest},
-    },
+    task::{mongodb::connection::Connection, restore::RestoreReport},
 };
 use jiff::Timestamp;
 use std::{collections::BTreeSet, io, path::Path};
@@ -32,9 +30,7 @@ impl Claims {
     /// # Errors
     /// A run or another restore is active; what was claimed by then is let go.
     pub async fn of(host: Option<&Host>, request: &RestoreRequest, now: Timestamp) -> Result<Self, Problem> {
-        let whole = request.volumes.iter().all(|target| target.include.is_empty())
-            && request.mongodb.as_ref().is_none_or(|target| target.include.is_empty());
-        let mut claims = Self { claims: vec![], whole };
+        let mut claims = Self { claims: vec![], whole: is_whole(request) };
         let Some((host, state)) = host.and_then(|host| Some((host, host.state.as_ref()?))) else {
             return Ok(claims);
         };
@@ -62,12 +58,10 @@ impl Claims {
     /// # Errors
     /// A record that cannot be written: the policy is held then, as after a failure.
     pub fn end(self, result: &Result<RestoreReport, Failure>, changed: bool) -> io::Result<()> {
-        match result {
-            Ok(report) if report.is_whole() && self.whole => self.each(RestoreClaim::succeeded),
-            Ok(report) if report.is_whole() => self.unchanged(),
-            Ok(_) => self.each(|claim| claim.failed("not everything could be restored")),
-            Err(_) if !changed => self.unchanged(),
-            Err(failure) => self.each(|claim| claim.failed(&failure.message)),
+        match End::of(result, changed, self.whole) {
+            End::Succeeded => self.each(RestoreClaim::succeeded),
+            End::Unchanged => self.unchanged(),
+            End::Failed(why) => self.each(|claim| claim.failed(&why)),
         }
     }
 
@@ -78,6 +72,35 @@ impl Claims {
     fn each(self, end: impl Fn(RestoreClaim) -> io::Result<()>) -> io::Result<()> {
         self.claims.into_iter().try_for_each(end)
     }
+}
+
+/// What a restore means for the policies that it has claimed.
+pub enum End {
+    /// Their sources are as the snapshot was.
+    Succeeded,
+    /// Nothing has to be settled.
+    Unchanged,
+    /// They are held, for this reason.
+    Failed(String),
+}
+
+impl End {
+    /// `changed`: something may have been written; `whole`: whole sources were asked for.
+    pub fn of(result: &Result<RestoreReport, Failure>, changed: bool, whole: bool) -> Self {
+        match result {
+            Ok(report) if report.is_whole() && whole => Self::Succeeded,
+            Ok(report) if report.is_whole() => Self::Unchanged,
+            Ok(_) => Self::Failed("not everything could be restored".to_owned()),
+            Err(_) if !changed => Self::Unchanged,
+            Err(failure) => Self::Failed(failure.message.clone()),
+        }
+    }
+}
+
+/// True when whole sources are brought back, which settles an earlier restore that ended badly.
+pub fn is_whole(request: &RestoreRequest) -> bool {
+    request.volumes.iter().all(|target| target.include.is_empty())
+        && request.mongodb.as_ref().is_none_or(|target| target.include.is_empty())
 }
 
 /// What the policy reads as it is declared, and what its run that is not over reads, whatever became of the document.
@@ -97,7 +120,8 @@ fn writes_files(request: &RestoreRequest, sources: &[Source]) -> bool {
             return false;
         };
         let source = real(source);
-        request.volumes.iter().any(|target| overlap(&real(&target.directory), &source))
+        let mut targets = request.volumes.iter().filter_map(VolumeTarget::directory);
+        targets.any(|target| overlap(&real(target), &source))
     })
 }
 
@@ -117,7 +141,8 @@ fn real(path: &Path) -> std::path::PathBuf {
     }
 }
 
-async fn shares_server(target: &BTreeSet<String>, sources: &[Source]) -> bool {
+/// True when one of `sources` is on a server of `target`.
+pub async fn shares_server(target: &BTreeSet<String>, sources: &[Source]) -> bool {
     for source in sources {
         if let Source::Mongodb(source) = source
             && !hosts(&source.connection).await.is_disjoint(target)
@@ -129,7 +154,7 @@ async fn shares_server(target: &BTreeSet<String>, sources: &[Source]) -> bool {
 }
 
 /// The servers that a URI names. One that cannot be read names none: the restore itself says why.
-async fn hosts(connection: &MongoConnection) -> BTreeSet<String> {
+pub async fn hosts(connection: &MongoConnection) -> BTreeSet<String> {
     match Connection::resolve(connection, "mongodb").await {
         Ok(connection) => connection.seeds().iter().map(ToString::to_string).collect(),
         Err(_) => BTreeSet::new(),

@@ -6,26 +6,22 @@ use crate::{
     domain::{
         names::{PolicyName, SourceName},
         policy::{Policy, VolumePlace},
-        restore::{Restore, RestoreSource, RestoreVolume},
+        restore::{
+            MetadataOptions, MongodbTarget, Restore, RestoreRequest, RestoreSource, RestoreVolume,
+            VolumeTarget,
+        },
     },
     orchestrators::local::lookup::Host,
     plan::validate::{self, Orchestrator},
-    task::restore::{
-        files::metadata::MetadataOptions,
-        request::{MongodbTarget, RestoreRequest, VolumeTarget},
-    },
 };
 use jiff::{SignedDuration, Timestamp};
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 /// The one restore in a file, as of now.
 ///
 /// # Errors
 /// The file cannot be read, holds something else, or what it says is wrong.
-pub fn read(path: &Path) -> Result<Restore, Problem> {
+pub fn read(path: &Path, orchestrator: Orchestrator) -> Result<Restore, Problem> {
     let wrong = |file: &str, lines: &[String]| {
         Problem::Other(anyhow::anyhow!("{file} cannot be carried out\n{}", lines.join("\n")))
     };
@@ -39,9 +35,7 @@ pub fn read(path: &Path) -> Result<Restore, Problem> {
     };
     let mut documents = document::read(&source.text).map_err(|error| located(vec![error]))?;
     match (documents.pop(), documents.len()) {
-        (Some(Ok(document)), 0) => {
-            validate::restore(&document, Orchestrator::Local, time::now()).map_err(located)
-        }
+        (Some(Ok(document)), 0) => validate::restore(&document, orchestrator, time::now()).map_err(located),
         (Some(Err(rejected)), 0) => Err(located(rejected.errors)),
         (_, others) => {
             let count = format!("  it holds {others} documents; one Restore is carried out at a time");
@@ -119,15 +113,11 @@ fn volume(
     own: Option<&Policy>,
     metadata: &MetadataOptions,
 ) -> Result<VolumeTarget, Problem> {
-    let directory = match &target.place {
-        Some(place) => Some(place),
-        None => source(own, &target.name),
-    };
-    let Some(VolumePlace::HostPath(directory)) = directory else {
+    let Some(place) = target.place.as_ref().or_else(|| source(own, &target.name)) else {
         return Err(absent(&format!("volume {}", target.name)));
     };
     Ok(VolumeTarget {
-        directory: PathBuf::from(directory),
+        place: place.clone(),
         name: target.name,
         include: target.include,
         delete_extra: target.delete_extra,

@@ -1,8 +1,11 @@
 //! `backstay restore`: flags or a document → request → plan → confirmation → restore → what came of it.
 
 mod args;
+mod beside;
+mod carrier;
 mod claim;
 mod document;
+mod here;
 mod screen;
 
 pub use args::Args;
@@ -12,6 +15,7 @@ use crate::{
         backups::Backups,
         exit::Exit,
         output::{self, Format, Output},
+        place::Place,
         problem::Problem,
         progress::Watch,
         runtime::block_on,
@@ -21,30 +25,29 @@ use crate::{
         restore::RestoreSource,
         verdict::{Failure, Verdict},
     },
-    orchestrators::local::lookup::Host,
-    storage::rclone::Mode,
+    orchestrators::{site::find, swarm::restores},
+    plan::validate::Orchestrator,
     task::{
         context::Meter,
-        mongodb::tool::Tools,
-        restore::{Restore, RestoreReport, plan::RestorePlan, request::RestoreRequest},
+        restore::{RestoreReport, plan::RestorePlan},
     },
 };
-use claim::Claims;
+use args::Where;
+use beside::Beside;
+use carrier::Carrier;
+use here::Here;
 use std::{path::Path, sync::Arc};
-
-/// Memory for buffers, bytes: with the program's own part it stays below 128 MiB.
-const MEMORY: u64 = 96 << 20;
 
 /// The way on from a snapshot that is damaged.
 const OLDER: &str = "an older snapshot may be whole: `backstay list` names them, --as-of chooses one";
 
 /// What is asked for, by flags or by a document.
 struct Asked {
-    /// This host's policies, where there are any.
-    host: Option<Host>,
-    backups: Backups,
-    request: RestoreRequest,
+    carrier: Box<dyn Carrier>,
+    meter: Arc<Meter>,
+    place: Place,
     dry_run: bool,
+    confirmed: bool,
     /// What a person does to carry the plan out.
     command: String,
     /// And where something that exists is replaced.
@@ -59,72 +62,111 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
     if let Some(id) = &args.forget {
         return forget(args, id);
     }
-    let Asked { host, backups, request, dry_run, command, confirmation } = match &args.document {
+    let Asked { mut carrier, meter, place, dry_run, confirmed, command, confirmation } = match &args.document
+    {
         Some(path) => asked_by_document(args, path)?,
         None => asked_by_flags(args)?,
     };
-    let place = backups.place.to_string();
+    let place = place.to_string();
     block_on(async {
-        let store = Arc::new(backups.open(Mode::Read).await?);
-        let meter = Arc::new(Meter::default());
         let quiet = args.output.format != Format::Table && args.output.format != Format::Wide;
         let watch = Watch::start(Arc::clone(&meter), quiet);
-        let restore = Restore { store, request, tools: Tools::default(), memory_bytes: MEMORY, meter };
-        let plan = restore.plan().await?;
+        let plan = carrier.plan().await?;
         drop(watch);
         if dry_run {
             let confirm = !plan.needs_confirmation().is_empty();
             return show(out, args, &plan, &place, if confirm { &confirmation } else { &command });
         }
         let reasons = plan.needs_confirmation();
-        if !reasons.is_empty() && !restore.request.confirmed && !screen::goes_on(&plan) {
+        if !reasons.is_empty() && !confirmed && !screen::goes_on(&plan) {
             output::note(screen::plan(&plan, &place, output::color_on_stderr()));
             let failure = Failure::new(Verdict::Guard, "TargetNotEmpty", reasons.join("; "));
             return Err(failure.fix(confirmation).into());
         }
-        let claims = Claims::of(host.as_ref(), &restore.request, time::now()).await?;
-        let watch = Watch::start(Arc::clone(&restore.meter), quiet);
-        let result = restore.execute(&plan).await;
+        carrier.claim().await?;
+        let watch = Watch::start(Arc::clone(&meter), quiet);
+        let result = carrier.execute(&plan).await;
         drop(watch);
-        let ended = claims.end(&result, restore.meter.has_changed());
+        let ended = carrier.end(&result).await;
         let exit = finish(out, args, &result.map_err(with_way_on)?)?;
-        ended.map(|()| exit).map_err(Problem::from)
+        ended.map(|()| exit)
     })
 }
 
 fn asked_by_flags(args: &Args) -> Result<Asked, Problem> {
+    let meter = Arc::new(Meter::default());
+    let ask = |carrier, place: Place, confirmed| {
+        args.check_confirmation(&place)?;
+        let (command, confirmation) = (screen::command(None), screen::command(Some(place.instance())));
+        let (meter, dry_run) = (Arc::clone(&meter), args.dry_run);
+        Ok(Asked { carrier, meter, place, dry_run, confirmed, command, confirmation })
+    };
+    if let (Some(meant), Some(site)) = (&args.policy, args.backups.swarm()?) {
+        let hands = block_on(async { Ok(site.hands(&meant.text).await?) })?;
+        let request = args.request(Some(&hands.policy), Where::Beside)?;
+        let (place, confirmed) = (Place::of(&hands.policy), request.confirmed);
+        return ask(Box::new(Beside::new(site, hands, request, Arc::clone(&meter))?), place, confirmed);
+    }
     let host = args.backups.host()?;
     let own = args.own_policy(host.as_ref())?;
-    let request = args.request(own.as_deref())?;
-    let backups = args.backups.find(args.policy.as_ref())?;
-    args.check_confirmation(&backups.place)?;
-    let confirmation = screen::command(Some(backups.place.instance()));
-    Ok(Asked { host, backups, request, dry_run: args.dry_run, command: screen::command(None), confirmation })
+    let request = args.request(own.as_deref(), Where::Here)?;
+    let backups = args.backups.find(args.policy.as_ref().map(|meant| &meant.name))?;
+    let (place, confirmed) = (backups.place.clone(), request.confirmed);
+    ask(Box::new(Here::new(host, backups, request, Arc::clone(&meter))), place, confirmed)
 }
 
 fn asked_by_document(args: &Args, path: &Path) -> Result<Asked, Problem> {
-    let restore = document::read(path)?;
+    let meter = Arc::new(Meter::default());
+    let swarm = args.backups.swarm()?;
+    let (restore, orchestrator) = match &swarm {
+        Some(_) => (document::read(path, Orchestrator::Swarm)?, Where::Beside),
+        None => (document::read(path, Orchestrator::Local)?, Where::Here),
+    };
+    let metadata = args.metadata(orchestrator);
+    let (command, confirmation) = document::next_step(&restore, time::now());
+    let (dry_run, confirmed) = (args.dry_run || restore.dry_run, restore.confirmed);
+    let ask = |carrier, place| {
+        let meter = Arc::clone(&meter);
+        Asked { carrier, meter, place, dry_run, confirmed, command, confirmation }
+    };
+    if let (RestoreSource::Policy(name), Some(site)) = (&restore.from, swarm) {
+        let hands = block_on(async { Ok(site.hands(name.as_str()).await?) })?;
+        let request = document::request(&restore, Some(&hands.policy), &metadata)?;
+        let place = Place::of(&hands.policy);
+        let carrier = Beside::new(site, hands, request, Arc::clone(&meter))?;
+        return Ok(ask(Box::new(carrier), place));
+    }
     let host = args.backups.host()?;
     let own = document::own_policy(&restore, host.as_ref())?;
-    let request = document::request(&restore, own.as_deref(), &args.metadata())?;
+    let request = document::request(&restore, own.as_deref(), &metadata)?;
     let backups = match (&restore.from, &own) {
         (RestoreSource::Place { location, instance, .. }, _) => Backups::at(location, instance)?,
         (RestoreSource::Policy(_), Some(own)) => Backups::of(own)?,
         (RestoreSource::Policy(name), None) => args.backups.find(Some(name))?,
     };
-    let (command, confirmation) = document::next_step(&restore, time::now());
-    Ok(Asked { host, backups, request, dry_run: args.dry_run || restore.dry_run, command, confirmation })
+    let place = backups.place.clone();
+    Ok(ask(Box::new(Here::new(host, backups, request, Arc::clone(&meter))), place))
 }
 
 /// The sources are good as they are, says the person: runs need not wait any longer.
 fn forget(args: &Args, id: &str) -> Result<Exit, Problem> {
     let needed = || Problem::Usage("--forget goes with a policy's name".to_owned());
-    let (host, name) = (args.backups.host()?, args.policy.as_ref().ok_or_else(needed)?);
-    let host =
-        host.ok_or_else(|| Problem::Usage("--forget needs the controller's state: --state DIR".to_owned()))?;
-    let policy = host.find(name.as_str())?.id;
+    let name = &args.policy.as_ref().ok_or_else(needed)?.text;
     let id = Some(id).filter(|id| *id != args::ALL);
-    for id in host.state()?.forget_restores(&policy, id)? {
+    let forgotten = if let Some(site) = args.backups.swarm()? {
+        block_on(async {
+            let policy = find(&site, name).await?.id;
+            Ok(restores::forget(site.engine(), &policy, id, time::now()).await?)
+        })?
+    } else {
+        let host = args
+            .backups
+            .host()?
+            .ok_or_else(|| Problem::Usage("--forget needs the controller's state: --state DIR".to_owned()))?;
+        let policy = host.find(name)?.id;
+        host.state()?.forget_restores(&policy, id)?
+    };
+    for id in forgotten {
         output::note(format!("restore {id} is forgotten"));
     }
     Ok(Exit::Ok)

@@ -83,7 +83,6 @@ fn volume(text: &mut String, plan: &VolumePlan, color: bool) {
         ),
         (Occupancy::Occupied, None) => "REPLACE what is there".to_owned(),
     };
-    let directory = directory.display();
     line(
         text,
         name.as_str(),

@@ -66,6 +66,7 @@ struct Candidate<'a> {
     created_at: Option<Timestamp>,
     generation: i64,
     carrier: Option<&'a Service>,
+    mirrors: bool,
     loaded: Loaded,
 }
 
@@ -122,14 +123,9 @@ fn from_labels<'a>(
         line: 0,
         error: Invalid { field: labels::label_of(&labelled.name, &located.error.field), ..located.error },
     };
-    let mirror = labelled.mirrors_status.then(|| Invalid {
-        field: labels::label_of(&labelled.name, "status"),
-        message: "is not carried out yet by this version; leave it out".to_owned(),
-    });
-    let errors: Vec<Invalid> = labelled.errors.iter().cloned().chain(mirror).collect();
-    let wrong = errors.iter().map(|error| Located { line: 0, error: error.clone() });
+    let wrong = labelled.errors.iter().map(|error| Located { line: 0, error: error.clone() });
     let policy = match validate::policy(&document, known) {
-        Ok(policy) if errors.is_empty() => Ok(policy),
+        Ok(policy) if labelled.errors.is_empty() => Ok(policy),
         Ok(_) => Err(wrong.collect()),
         Err(errors) => Err(wrong.chain(errors.into_iter().map(by_label)).collect()),
     };
@@ -139,6 +135,7 @@ fn from_labels<'a>(
         created_at: service.created_at,
         generation: generation(&labelled.spec.to_json().to_string(), known),
         carrier: Some(service),
+        mirrors: labelled.mirrors_status,
         loaded: Loaded { name: Some(labelled.name.clone()), line: 0, policy },
     })
 }
@@ -178,6 +175,7 @@ fn from_config<'a>(config: &Config, known: &Known) -> Result<Candidate<'a>, Stri
         created_at: config.created_at,
         generation: generation(&text, known),
         carrier: None,
+        mirrors: false,
         loaded,
     })
 }
@@ -196,7 +194,7 @@ fn generation(text: &str, known: &Known) -> i64 {
 fn settle(candidates: Vec<Candidate<'_>>, cluster: &Cluster, rules: &Rules) -> Vec<Found> {
     let mut found: BTreeMap<PolicyId, Found> = BTreeMap::new();
     for candidate in candidates {
-        let Candidate { id, place, created_at, generation, carrier, loaded } = candidate;
+        let Candidate { id, place, created_at, generation, carrier, mirrors, loaded } = candidate;
         if let Some(twin) = found.get_mut(&id) {
             let message = format!("{id} is declared twice, by {} and by {place}; remove one", twin.place);
             twin.policy = Err(Invalid::new(message));
@@ -212,11 +210,12 @@ fn settle(candidates: Vec<Candidate<'_>>, cluster: &Cluster, rules: &Rules) -> V
                 told(&errors.into_iter().map(|e| Located { line: 0, error: by_label(e) }).collect::<Vec<_>>())
             })
         });
-        let (policy, facts) = match settled {
+        let (policy, mut facts) = match settled {
             Ok((policy, facts)) => (Ok(Arc::new(policy)), facts),
             // Runs that were claimed before go on with what is known without a policy.
             Err(error) => (Err(error), surroundings.facts()),
         };
+        facts.mirrors = mirrors;
         let new = Found { id: id.clone(), generation, created_at, place, policy, facts };
         found.insert(id, new);
     }

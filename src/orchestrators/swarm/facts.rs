@@ -37,6 +37,8 @@ pub struct Facts {
     pub roots: Vec<PathBuf>,
     /// Which node has which source.
     pub nodes: BTreeMap<SourceName, String>,
+    /// The end of each run is told on that service, too.
+    pub mirrors: bool,
     /// The node on which all tasks must run, because files of it are named.
     pub files_on: Option<String>,
 }

@@ -11,7 +11,7 @@ use crate::{
     },
     plan::{
         observed::{Task, TaskState},
-        task_spec::TaskReport,
+        task_spec::{Progress, TaskReport},
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -71,7 +71,7 @@ impl Harvest {
     }
 
     /// What a task said at its end; since when it ran, while that may still come; nothing when it is lost.
-    async fn report(
+    pub(super) async fn report(
         &self,
         engine: &Engine,
         task: &SwarmTask,
@@ -98,6 +98,11 @@ impl Harvest {
         warn!(task = task.id, why = log.err().map(|error| error.message), "the report of a task is lost");
         None
     }
+}
+
+/// What a running task says that it is doing.
+pub(super) fn last_progress(log: &str) -> Option<Progress> {
+    log.lines().rev().find_map(|line| serde_json::from_str(line).ok())
 }
 
 /// The report is one line; lines of progress before it are of another form.

@@ -29,8 +29,7 @@ pub(super) async fn keep(engine: &Engine, task: &Task) {
     if name.slot.is_none() {
         let _ = engine.remove_config(&config).await;
     }
-    let mut labels = names::task_labels(&policy, &name);
-    labels.insert(names::KIND.to_owned(), kind::LOG.to_owned());
+    let labels = names::task_labels(kind::LOG, &policy, &name);
     if let Err(refusal) = engine.create_config(&config, &labels, end.as_bytes()).await {
         debug!(%refusal, config, "the log of a task is not kept");
     }

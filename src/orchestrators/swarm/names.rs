@@ -50,8 +50,12 @@ pub mod kind {
     pub const LOG: &str = "log";
     /// What the controller tells about itself.
     pub const CONTROLLER: &str = "controller";
-    /// A task.
+    /// A task of the controller.
     pub const TASK: &str = "task";
+    /// A task that a person waits for.
+    pub const ERRAND: &str = "errand";
+    /// A restore into a policy's sources.
+    pub const RESTORE: &str = "restore";
 }
 
 /// The config with the site's identity.
@@ -76,17 +80,20 @@ pub fn labels(kind: &str, policy: &PolicyId) -> Labels {
     labels.map(|(key, value)| (key.to_owned(), value)).into()
 }
 
-/// The labels of a task.
-pub fn task_labels(policy: &PolicyId, name: &TaskName) -> Labels {
-    let mut labels = labels(kind::TASK, policy);
+/// The labels of a task: of the controller's, or of one that a person waits for.
+pub fn task_labels(kind: &str, policy: &PolicyId, name: &TaskName) -> Labels {
+    let mut labels = labels(kind, policy);
     labels.extend(name.slot.map(|slot| (RUN.to_owned(), slot.to_string())));
     labels.insert(STEP.to_owned(), name.step.to_string());
     labels.insert(ATTEMPT.to_owned(), name.attempt.to_string());
     labels
 }
 
-/// The task that has `labels`.
+/// The task of the controller that has `labels`, or whose log.
 pub fn task_of(labels: &Labels) -> Option<TaskName> {
+    if !matches!(labels.get(KIND).map(String::as_str), Some(kind::TASK | kind::LOG)) {
+        return None;
+    }
     let slot = labels.get(RUN).map(|slot| slot.parse::<Slot>()).transpose().ok()?;
     let step: StepName = labels.get(STEP)?.parse().ok()?;
     Some(TaskName { slot, step, attempt: labels.get(ATTEMPT)?.parse().ok()? })
@@ -135,7 +142,7 @@ mod tests {
                     name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-'),
                     "{name}"
                 );
-                assert_eq!(task_of(&task_labels(policy, &task)), Some(task));
+                assert_eq!(task_of(&task_labels(kind::TASK, policy, &task)), Some(task));
             }
         }
         let name = service(&short, &TaskName::of_run(slot, StepName::mongodb(), 2));

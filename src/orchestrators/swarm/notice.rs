@@ -26,6 +26,8 @@ pub struct Notice {
     pub since: Option<Timestamp>,
     /// The service that it is a task of; none when a person started it.
     pub service: Option<String>,
+    /// What its tasks run as.
+    pub image: Option<String>,
     /// What every policy may use.
     pub grants: Grants,
     /// The partial policy below each.
@@ -41,10 +43,12 @@ impl Notice {
         engine: &Engine,
         rules: &Rules,
         service: Option<String>,
+        image: &str,
         now: Timestamp,
     ) -> Result<(), PortError> {
         let (grants, defaults) = (rules.grants.clone(), rules.defaults.to_text());
-        let notice = Self { since: Some(now), service, grants, defaults };
+        let image = Some(image.to_owned());
+        let notice = Self { since: Some(now), service, image, grants, defaults };
         let text = serde_json::to_string(&notice).map_err(|error| PortError::Rejected(error.to_string()))?;
         let labels =
             Labels::from([(names::KIND.to_owned(), kind::CONTROLLER.to_owned()), (NOTICE.to_owned(), text)]);

@@ -58,6 +58,11 @@ impl<'a> Surroundings<'a> {
         if let RcloneConfig::Directory(path) = &policy.destination.config {
             files.push(("destination.configFrom.directory".to_owned(), path.clone()));
         }
+        if let Some(RcloneConfig::Directory(path)) =
+            policy.restore_from.as_ref().map(|from| &from.location.config)
+        {
+            files.push(("restoreFrom.location.configFrom.directory".to_owned(), path.clone()));
+        }
         for volume in &mut policy.volumes {
             let field = format!("volumes[{}]", volume.name);
             match &mut volume.place {
@@ -249,6 +254,11 @@ fn secrets(policy: &mut Policy) -> Vec<(String, &mut SecretSource)> {
     }
     if let RcloneConfig::Secret(secret) = &mut policy.destination.config {
         found.push(("destination.configFrom".to_owned(), secret));
+    }
+    if let Some(from) = &mut policy.restore_from
+        && let RcloneConfig::Secret(secret) = &mut from.location.config
+    {
+        found.push(("restoreFrom.location.configFrom".to_owned(), secret));
     }
     found
 }

@@ -23,8 +23,9 @@ use crate::{
             harvest::Harvest,
             logs,
             look::{Look, Seen},
+            mirror,
             names::{self, kind},
-            objects, removed,
+            objects, removed, restores,
             service::{self, Launch},
             state,
             watch::{self, Hints},
@@ -171,7 +172,8 @@ impl Swarm {
                 "the service that carries {policy} is gone, and its networks with it; deploy it again, or give the run up: backstay cancel {policy}"
             )));
         }
-        let launch = Launch { policy, task, facts: &facts, image: &self.image, secrets: &secrets };
+        let launch =
+            Launch { policy, kind: kind::TASK, task, facts: &facts, image: &self.image, secrets: &secrets };
         let spec = service::service(launch).map_err(PortError::Rejected)?;
         match self.engine.create_service(&spec).await {
             Err(refusal) if refusal.is_taken() => self.taken(policy, task).await,
@@ -278,6 +280,18 @@ impl Orchestrator for Swarm {
     async fn list(&self) -> Result<Vec<Declared>, PortError> {
         let (cluster, look) = Look::at_everything(&self.engine).await?;
         let declared = self.take(&cluster, look);
+        let mirroring: Vec<_> = {
+            let known = self.known();
+            known
+                .facts
+                .iter()
+                .filter(|(_, facts)| facts.mirrors)
+                .map(|(id, f)| (id.clone(), f.clone()))
+                .collect()
+        };
+        for (policy, facts) in &mirroring {
+            mirror::write(&self.engine, &cluster, policy, facts).await;
+        }
         removed::let_networks_go(&self.engine, &cluster.services).await;
         let wanted = declared.iter().map(|declared| &declared.id).collect();
         removed::sweep(&self.engine, &cluster.configs, &wanted, self.clock.now()).await;
@@ -307,12 +321,15 @@ impl Orchestrator for Swarm {
         } else if tasks.iter().any(|task| !matches!(task.state, TaskState::Ended { .. })) {
             self.hints.poll();
         }
+        for service in restores::left_behind(&seen, now) {
+            absent_is_fine(self.engine.remove_service(service).await)?;
+        }
         Ok(Observed {
             status: of(kind::STATUS).next().map(objects::status),
             runs: runs.map_err(PortError::Unavailable)?,
             tasks,
             requests,
-            restores: Vec::new(),
+            restores: restores::unsettled(&seen, now),
             holds: of(kind::HOLD).filter_map(objects::hold).collect(),
             drill: of(kind::DRILL).find_map(objects::drill),
             keep_files: None,

@@ -9,6 +9,7 @@ use crate::{
         identity::PolicyId,
         location::{RcloneConfig, SecretSource},
         policy::{MongoConnection, MongoUri, Source, VolumePlace},
+        restore::RestoreRequest,
     },
     orchestrators::{
         MEMORY_TO_GIVE_BACK,
@@ -16,7 +17,7 @@ use crate::{
     },
     plan::{
         action::NewTask,
-        task_spec::{SPEC_VARIABLE, TaskSpec, Work},
+        task_spec::{RestoreMode, SPEC_VARIABLE, TaskSpec, Work},
     },
 };
 use serde_json::{Value, json};
@@ -31,12 +32,26 @@ const LONGEST_SPEC: usize = 100 << 10;
 const CHILDREN_MIB: u64 = 512;
 /// A task that is told to end has so long, nanoseconds.
 const GRACE: u64 = 30_000_000_000;
+/// What a backup needs of root: files of all users are read, and nothing else is done.
+const TO_READ: &[&str] = &["CAP_DAC_READ_SEARCH"];
+/// What a restore needs: files of all users are made, with their owners, modes and attributes, and devices.
+const TO_WRITE: &[&str] = &[
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_MKNOD",
+    "CAP_SETFCAP",
+];
 
 /// A task to be launched.
 #[derive(Debug, Clone, Copy)]
 pub struct Launch<'a> {
     /// Whose.
     pub policy: &'a PolicyId,
+    /// Whether it is the controller's or a person's: a [`kind`](names::kind).
+    pub kind: &'static str,
     /// Which.
     pub task: &'a NewTask,
     /// What is known about its policy.
@@ -52,7 +67,7 @@ pub struct Launch<'a> {
 /// # Errors
 /// What keeps it from being made, for a person.
 pub fn service(launch: Launch<'_>) -> Result<Value, String> {
-    let Launch { policy, task, facts, image, secrets } = launch;
+    let Launch { policy, kind, task, facts, image, secrets } = launch;
     let mut needs = Needs { facts, mounts: BTreeMap::new(), secrets: BTreeSet::new() };
     let spec = needs.place(&task.spec)?;
     let spec = serde_json::to_string(&spec).map_err(|error| error.to_string())?;
@@ -62,7 +77,7 @@ pub fn service(launch: Launch<'_>) -> Result<Value, String> {
             spec.len()
         ));
     }
-    let mut labels = names::task_labels(policy, &task.name);
+    let mut labels = names::task_labels(kind, policy, &task.name);
     let networks = networks(task, facts);
     if is_carried(task, facts) {
         labels.extend(facts.carrier.clone().map(|carrier| (names::CARRIER.to_owned(), carrier)));
@@ -79,8 +94,7 @@ pub fn service(launch: Launch<'_>) -> Result<Value, String> {
         "Init": true,
         "StopGracePeriod": GRACE,
         "CapabilityDrop": ["ALL"],
-        // Files of all users are read, and nothing else is done as root.
-        "CapabilityAdd": ["CAP_DAC_READ_SEARCH"],
+        "CapabilityAdd": if writes(&task.spec.work) { TO_WRITE } else { TO_READ },
         "Privileges": {"NoNewPrivileges": true},
         "Healthcheck": {"Test": ["NONE"]},
         "Mounts": needs.mounts(),
@@ -126,12 +140,22 @@ fn networks<'a>(task: &'a NewTask, facts: &'a Facts) -> &'a [String] {
     if !task.placement.networks.is_empty() {
         return &task.placement.networks;
     }
-    let sources = match &task.spec.work {
-        Work::Backup(backup) => backup.sources.as_slice(),
-        Work::Preflight { sources } => sources,
-        Work::Finish(_) => &[],
-    };
-    if sources.iter().any(|source| matches!(source, Source::Mongodb(_))) { &facts.networks } else { &[] }
+    if reaches_database(&task.spec.work) { &facts.networks } else { &[] }
+}
+
+fn reaches_database(work: &Work) -> bool {
+    let has = |sources: &[Source]| sources.iter().any(|source| matches!(source, Source::Mongodb(_)));
+    match work {
+        Work::Backup(backup) => has(&backup.sources),
+        Work::Preflight { sources } => has(sources),
+        Work::Restore(restore) => restore.request.mongodb.is_some(),
+        Work::Finish(_) | Work::Verify(_) | Work::Prune(_) => false,
+    }
+}
+
+/// True for a task that changes what is mounted.
+fn writes(work: &Work) -> bool {
+    matches!(work, Work::Restore(restore) if restore.mode == RestoreMode::Execute)
 }
 
 /// True for a task that is on the networks of the policy's service.
@@ -151,22 +175,35 @@ impl Needs<'_> {
     /// The specification with the places that the container has.
     fn place(&mut self, spec: &TaskSpec) -> Result<TaskSpec, String> {
         let mut spec = spec.clone();
-        let sources = match &mut spec.work {
-            Work::Backup(backup) => backup.sources.as_mut_slice(),
-            Work::Preflight { sources } => sources,
-            Work::Finish(_) => &mut [],
-        };
-        for source in sources {
-            match source {
-                Source::Mongodb(mongodb) => self.connection(&mut mongodb.connection)?,
-                Source::Volume(volume) => volume.place = self.volume(&volume.place)?,
-            }
+        let writable = writes(&spec.work);
+        match &mut spec.work {
+            Work::Backup(backup) => self.sources(&mut backup.sources)?,
+            Work::Preflight { sources } => self.sources(sources)?,
+            Work::Restore(restore) => self.targets(&mut restore.request, writable)?,
+            Work::Finish(_) | Work::Verify(_) | Work::Prune(_) => {}
         }
         match &mut spec.destination.config {
             RcloneConfig::Secret(secret) => self.secret(secret)?,
             RcloneConfig::Directory(path) => *path = self.host(path, true)?,
         }
         Ok(spec)
+    }
+
+    fn sources(&mut self, sources: &mut [Source]) -> Result<(), String> {
+        sources.iter_mut().try_for_each(|source| match source {
+            Source::Mongodb(mongodb) => self.connection(&mut mongodb.connection),
+            Source::Volume(volume) => self.volume(&volume.place, false).map(|place| volume.place = place),
+        })
+    }
+
+    fn targets(&mut self, request: &mut RestoreRequest, writable: bool) -> Result<(), String> {
+        if let Some(target) = &mut request.mongodb {
+            self.connection(&mut target.connection)?;
+        }
+        request
+            .volumes
+            .iter_mut()
+            .try_for_each(|target| self.volume(&target.place, writable).map(|place| target.place = place))
     }
 
     fn connection(&mut self, connection: &mut MongoConnection) -> Result<(), String> {
@@ -177,14 +214,14 @@ impl Needs<'_> {
         [password, tls_ca, tls_certificate].into_iter().flatten().try_for_each(|secret| self.secret(secret))
     }
 
-    fn volume(&mut self, place: &VolumePlace) -> Result<VolumePlace, String> {
+    fn volume(&mut self, place: &VolumePlace, writable: bool) -> Result<VolumePlace, String> {
         Ok(match place {
             VolumePlace::HostPath(path) => {
-                VolumePlace::Mounted { at: self.host(path, false)?, name: path.display().to_string() }
+                VolumePlace::Mounted { at: self.host(path, writable)?, name: path.display().to_string() }
             }
             VolumePlace::Named(name) => {
                 let at = Path::new("/volumes").join(name);
-                self.mounts.insert(at.clone(), (name.clone(), true, false));
+                self.mounts.insert(at.clone(), (name.clone(), true, writable));
                 VolumePlace::Mounted { at, name: name.clone() }
             }
             VolumePlace::Claim(_) | VolumePlace::Mounted { .. } => {

@@ -2,6 +2,10 @@
 //! needed and nothing is lost while none runs.
 
 use crate::{
+    controller::{
+        clock::{Clock as _, SystemClock},
+        port::PortError,
+    },
     domain::{
         error::Invalid,
         identity::PolicyId,
@@ -11,19 +15,22 @@ use crate::{
         verdict::Failure,
     },
     orchestrators::{
-        site::{self, Controller, Known, Problem, Read, TaskLog},
+        site::{self, Controller, Known, Problem, Read, TaskLog, choose},
         swarm::{
             discover::{Found, discover},
             engine::{
                 Engine,
                 model::{Config, Service, Task},
-                refusal::Refusal,
                 stream::Output,
             },
+            errand::{Hands, refused as failed},
+            harvest::last_progress,
+            image,
             look::{Look, Seen},
             names::{self, kind},
             notice::Notice,
             objects::{self, Asked},
+            restores,
         },
     },
     plan::{
@@ -39,7 +46,7 @@ use std::{sync::Arc, time::Duration};
 /// A Swarm, through the engine of one of its managers.
 #[derive(Debug)]
 pub struct SwarmSite {
-    engine: Engine,
+    engine: Arc<Engine>,
 }
 
 impl SwarmSite {
@@ -50,7 +57,7 @@ impl SwarmSite {
     pub fn open() -> Result<Self, Failure> {
         let engine = Engine::from_environment()
             .map_err(|error| Failure::permanent("EngineUnusable", error.to_string()))?;
-        Ok(Self { engine })
+        Ok(Self { engine: Arc::new(engine) })
     }
 
     async fn seen(&self, policy: &PolicyId) -> Result<Seen, Failure> {
@@ -61,6 +68,72 @@ impl SwarmSite {
         self.engine.find_config(name).await.map_err(failed)
     }
 
+    /// The engine.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// All policies that are declared, with what is known about them.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub async fn declared(&self) -> Result<Vec<Found>, Failure> {
+        let (cluster, _) = Look::at_everything(&self.engine).await.map_err(failed)?;
+        let notice = Notice::read(&self.engine).await.map_err(failed)?.unwrap_or_default();
+        Ok(discover(&cluster, &notice.rules()).0)
+    }
+
+    /// What is needed to do something beside the data of the policy that `name` means.
+    ///
+    /// # Errors
+    /// There is no such policy, it is wrong, or nothing says what a task runs as.
+    pub async fn hands(&self, name: &str) -> Result<Hands, Failure> {
+        let (cluster, _) = Look::at_everything(&self.engine).await.map_err(failed)?;
+        let notice = Notice::read(&self.engine).await.map_err(failed)?.unwrap_or_default();
+        let (found, problems) = discover(&cluster, &notice.rules());
+        let known = found.iter().map(|found| Self::known(found.clone(), &cluster.configs)).collect();
+        let known = choose(name, known, &problems)?;
+        let policy = Arc::clone(known.valid()?);
+        let facts = found.into_iter().find(|found| found.id == known.id).map(|found| found.facts);
+        let own = image::own(&self.engine).await.map_err(unknown_image)?;
+        let Some(image) = notice.image.or(own.map(|own| own.image)) else {
+            let message = "no controller ever ran on this Swarm, so the image of its tasks is not known";
+            return Err(Failure::permanent("NoImage", message)
+                .fix("docker stack deploy -c backstay.yaml backstay; or start this with docker run"));
+        };
+        let secrets = cluster.secrets.into_iter().map(|secret| (secret.spec.name, secret.id)).collect();
+        let (engine, facts) = (Arc::clone(&self.engine), facts.unwrap_or_default());
+        let site = self.config(names::SITE).await?.map(|config| config.bytes()).unwrap_or_default();
+        let site = String::from_utf8_lossy(&site).into_owned();
+        Ok(Hands { engine, clock: SystemClock, id: known.id, policy, facts, secrets, image, site })
+    }
+
+    /// Snapshots that stay whatever the rules say, those that people hold and the newest that a restore was tested with; and
+    /// whether a restore writes into the policy's sources.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub async fn kept_apart(&self, policy: &PolicyId) -> Result<(Vec<SnapshotName>, bool), Failure> {
+        let seen = self.seen(policy).await?;
+        let of = |kind: &'static str| {
+            seen.configs.iter().filter(move |config| objects::kind_of(config) == Some(kind))
+        };
+        let tested = of(kind::DRILL).find_map(objects::drill).and_then(|drill| drill.last_passed);
+        let kept = of(kind::HOLD).filter_map(objects::hold).chain(tested).collect();
+        let restores = restores::unsettled(&seen, SystemClock.now());
+        Ok((kept, restores.iter().any(|restore| restore.active)))
+    }
+
+    /// Snapshots that people hold.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub async fn held(&self, policy: &PolicyId) -> Result<Vec<SnapshotName>, Failure> {
+        let seen = self.seen(policy).await?;
+        let holds = seen.configs.iter().filter(|config| objects::kind_of(config) == Some(kind::HOLD));
+        Ok(holds.filter_map(objects::hold).collect())
+    }
+
     fn known(found: Found, configs: &[Config]) -> Known {
         let Found { id, generation, created_at, policy, .. } = found;
         let status = status_of(&id, configs);
@@ -68,10 +141,8 @@ impl SwarmSite {
     }
 }
 
-fn failed(refusal: Refusal) -> Failure {
-    let message = crate::controller::port::PortError::from(refusal).to_string();
-    Failure::temporary("EngineUnavailable", message)
-        .fix("run this on a manager, or name its engine with DOCKER_HOST=unix:///path/to/docker.sock")
+fn unknown_image(error: PortError) -> Failure {
+    Failure::temporary("EngineUnavailable", error.to_string())
 }
 
 fn status_of(policy: &PolicyId, configs: &[Config]) -> Option<Status> {
@@ -208,7 +279,7 @@ impl site::Site for SwarmSite {
             return Ok(None);
         }
         let log = self.engine.task_log(&task.id, Output::Standard, Some(2)).await.unwrap_or_default();
-        Ok(log.lines().rev().find_map(|line| serde_json::from_str(line).ok()))
+        Ok(last_progress(&log))
     }
 
     async fn logs(

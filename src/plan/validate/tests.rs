@@ -150,7 +150,7 @@ fn every_wrong_value_says_what_is_allowed() {
         "guards: {minimumSourceBytes: 1}",
         "verify: {schedule: '@weekly'}",
         "verify: {schedul: x}",
-        "restoreFrom: {asOf: latest}",
+        "restoreFrom: {asOf: yesterday}",
         "notify: [slack]",
         "notify: slack",
         "task: {resources: {limits: {memory: 32Mi}}}",

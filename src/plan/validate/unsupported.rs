@@ -12,7 +12,6 @@ pub(super) fn refuse(spec: &BackupPolicySpec, orchestrator: Orchestrator, errors
     let later = [
         ("encryption", spec.encryption.is_some()),
         ("verify", spec.verify.is_some()),
-        ("restoreFrom", spec.restore_from.is_some()),
         ("notify", !spec.notify.is_empty()),
     ];
     for (field, _) in later.into_iter().filter(|(_, set)| *set) {

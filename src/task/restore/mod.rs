@@ -1,30 +1,30 @@
 //! The way back: from a snapshot on the remote to directories and a database.
 //!
-//! 1. `request`: what a person asks for;
-//! 2. `plan`: what that would do, as data, with everything that may stand in the way;
-//! 3. [`Restore::execute`]: `mongodb`, then `files`, volume by volume.
+//! 1. `plan`: what a request would do, as data, with everything that may stand in the way;
+//! 2. [`Restore::execute`]: `mongodb`, then `files`, volume by volume;
+//! 3. `work`: both as a task does them.
 
 pub mod files;
 pub mod mongodb;
 pub mod plan;
-pub mod request;
+pub mod work;
 
 use crate::{
     domain::{
         names::{SnapshotName, SourceName},
+        restore::{MongodbTarget, RestoreRequest, VolumeTarget},
         verdict::{Failure, Verdict},
     },
     storage::{
-        manifest::{SourceKind, SourceRecord},
+        manifest::{Manifest, SourceKind, SourceRecord},
         store::ObjectStore,
     },
     task::{context::Meter, mongodb::tool::Tools},
 };
 use files::{job::FilesOptions, report::FilesReport, run::FilesRestore};
-use mongodb::MongoReport;
+use mongodb::{MongoOptions, MongoReport};
 use plan::RestorePlan;
-use request::{MongodbTarget, RestoreRequest, VolumeTarget};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// A restore, and what it is done with.
@@ -42,20 +42,20 @@ pub struct Restore {
 }
 
 /// What a restore did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreReport {
     /// The snapshot.
     pub snapshot: SnapshotName,
     /// The database.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mongodb: Option<MongoReport>,
     /// The volumes.
     pub volumes: Vec<VolumeReport>,
 }
 
 /// What became of one volume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeReport {
     /// Which.
@@ -74,11 +74,11 @@ impl RestoreReport {
 }
 
 impl Restore {
-    /// What would be done. Changes nothing.
+    /// What would be done, and the manifest of the snapshot. Changes nothing.
     ///
     /// # Errors
     /// See [`plan::make`].
-    pub async fn plan(&self) -> Result<RestorePlan, Failure> {
+    pub async fn plan(&self) -> Result<(RestorePlan, Manifest), Failure> {
         plan::make(&self.store, &self.request, &self.meter).await
     }
 
@@ -87,9 +87,9 @@ impl Restore {
     ///
     /// # Errors
     /// Something exists that the person did not agree to replace (`TargetNotEmpty`), or what keeps it from being done.
-    pub async fn execute(&self, plan: &RestorePlan) -> Result<RestoreReport, Failure> {
+    pub async fn execute(&self, plan: &RestorePlan, manifest: &Manifest) -> Result<RestoreReport, Failure> {
         let mut report =
-            RestoreReport { snapshot: plan.manifest.snapshot.clone(), mongodb: None, volumes: vec![] };
+            RestoreReport { snapshot: manifest.snapshot.clone(), mongodb: None, volumes: vec![] };
         let occupied = plan.mongodb.as_ref().is_some_and(|plan| !plan.occupied.is_empty());
         let may_replace = self.request.mongodb.as_ref().is_some_and(|target| target.replace);
         if occupied && !(self.request.confirmed && may_replace) {
@@ -98,29 +98,34 @@ impl Restore {
         }
         if let Some(target) = &self.request.mongodb {
             let name = SourceName::mongodb();
-            let record = plan::source(&plan.manifest, &name, SourceKind::Mongodb)?;
+            let record = plan::source(manifest, &name, SourceKind::Mongodb)?;
             report.mongodb = Some(self.database(record, target).await?);
         }
         for target in &self.request.volumes {
-            let record = plan::source(&plan.manifest, &target.name, SourceKind::Files)?;
-            let files = self.volume(plan, record, target).run().await?;
+            let record = plan::source(manifest, &target.name, SourceKind::Files)?;
+            let files = self.volume(manifest, record, target)?.run().await?;
             report.volumes.push(VolumeReport { name: target.name.clone(), files });
         }
         Ok(report)
     }
 
     async fn database(&self, record: &SourceRecord, target: &MongodbTarget) -> Result<MongoReport, Failure> {
-        let options = target.options(self.request.confirmed)?;
+        let options = MongoOptions::of(target, self.request.confirmed)?;
         let store = Arc::clone(&self.store);
         mongodb::restore(store, record, &target.connection, &options, &self.tools, &self.meter).await
     }
 
-    fn volume(&self, plan: &RestorePlan, record: &SourceRecord, target: &VolumeTarget) -> FilesRestore {
-        FilesRestore {
+    fn volume(
+        &self,
+        manifest: &Manifest,
+        record: &SourceRecord,
+        target: &VolumeTarget,
+    ) -> Result<FilesRestore, Failure> {
+        Ok(FilesRestore {
             store: Arc::clone(&self.store),
-            snapshot: plan.manifest.snapshot.clone(),
+            snapshot: manifest.snapshot.clone(),
             source: record.clone(),
-            target: target.directory.clone(),
+            target: plan::directory(target)?.to_owned(),
             options: FilesOptions {
                 metadata: target.metadata.clone(),
                 include: target.include.clone(),
@@ -129,6 +134,6 @@ impl Restore {
             confirmed: self.request.confirmed,
             memory_bytes: self.memory_bytes,
             meter: Arc::clone(&self.meter),
-        }
+        })
     }
 }

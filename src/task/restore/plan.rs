@@ -8,12 +8,12 @@ use super::{
         spool::relative,
         target::{Occupancy, free_bytes, occupancy},
     },
-    mongodb,
-    request::{MongodbTarget, RestoreRequest, VolumeTarget},
+    mongodb::{self, MongoOptions},
 };
 use crate::{
     domain::{
         names::SourceName,
+        restore::{MongodbTarget, RestoreRequest, VolumeTarget},
         snapshot::SnapshotSummary,
         verdict::{Failure, Verdict},
     },
@@ -35,24 +35,24 @@ use crate::{
         },
     },
 };
-use serde::Serialize;
-use std::{path::PathBuf, sync::Arc};
+use serde::{Deserialize, Serialize};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// A plan: data, nothing is left to decide.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestorePlan {
     /// The snapshot.
     pub snapshot: SnapshotSummary,
-    /// Its manifest.
-    #[serde(skip)]
-    pub manifest: Manifest,
     /// Objects whose presence and size were compared.
     pub objects: u64,
     /// Those that are missing or damaged.
     pub damage: Vec<Damage>,
     /// The database.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mongodb: Option<MongodbPlan>,
     /// The volumes.
     pub volumes: Vec<VolumePlan>,
@@ -61,7 +61,7 @@ pub struct RestorePlan {
 }
 
 /// What happens to a deployment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MongodbPlan {
     /// Collections, views and time series that are restored.
@@ -75,13 +75,13 @@ pub struct MongodbPlan {
 }
 
 /// What happens to a directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumePlan {
     /// The volume.
     pub name: SourceName,
-    /// The directory.
-    pub directory: PathBuf,
+    /// The directory, or the volume of an orchestrator, as people call it.
+    pub directory: String,
     /// Regular files that are restored.
     pub files: u64,
     /// Their bytes; of sparse files with their holes.
@@ -91,7 +91,7 @@ pub struct VolumePlan {
     /// What is there.
     pub occupancy: Occupancy,
     /// How it differs from the backup, when there is something.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub difference: Option<Difference>,
     /// What only the target has is removed.
     pub delete_extra: bool,
@@ -104,7 +104,7 @@ impl RestorePlan {
             format!("{} of the {} collections exist already", plan.occupied.len(), plan.namespaces)
         });
         let volumes = self.volumes.iter().filter_map(|plan| {
-            let directory = plan.directory.display();
+            let directory = &plan.directory;
             match &plan.occupancy {
                 Occupancy::Missing | Occupancy::Empty => None,
                 Occupancy::Occupied => Some(format!("{directory} is not empty")),
@@ -118,7 +118,7 @@ impl RestorePlan {
     }
 }
 
-/// Makes the plan. Nothing is changed anywhere.
+/// Makes the plan, of the snapshot with the manifest that is given, too. Nothing is changed anywhere.
 ///
 /// # Errors
 /// No such snapshot or source in it, a store or target that does not answer.
@@ -126,7 +126,7 @@ pub async fn make(
     store: &Arc<dyn ObjectStore>,
     request: &RestoreRequest,
     meter: &Meter,
-) -> Result<RestorePlan, Failure> {
+) -> Result<(RestorePlan, Manifest), Failure> {
     meter.begin("looking at the backups", None);
     let catalog = Catalog::load(&**store).await?;
     let manifest = catalog.find(&request.as_of, request.policy.as_ref(), request.allow_partial)?.clone();
@@ -147,14 +147,18 @@ pub async fn make(
     let wanted =
         |name: &SourceName| volumes.iter().any(|v| v.name == *name) || mongodb.is_some() && name.is_mongodb();
     let left_out = manifest.sources.iter().map(|s| s.source.clone()).filter(|name| !wanted(name)).collect();
-    Ok(RestorePlan {
-        snapshot: manifest.summary(),
-        objects: listed.objects,
-        damage: listed.damage,
-        mongodb,
-        volumes,
-        left_out,
-        manifest,
+    let (snapshot, objects, damage) = (manifest.summary(), listed.objects, listed.damage);
+    Ok((RestorePlan { snapshot, objects, damage, mongodb, volumes, left_out }, manifest))
+}
+
+/// The directory that is filled.
+///
+/// # Errors
+/// A volume that only its orchestrator can open.
+pub(super) fn directory(target: &VolumeTarget) -> Result<&Path, Failure> {
+    target.place.directory().ok_or_else(|| {
+        let message = format!("{} is no directory of this host", target.place);
+        Failure::permanent("VolumeNotSupported", message).fix("name a directory: --volume NAME=DIRECTORY")
     })
 }
 
@@ -181,7 +185,7 @@ async fn database(
     target: &MongodbTarget,
     confirmed: bool,
 ) -> Result<MongodbPlan, Failure> {
-    let options = target.options(confirmed)?;
+    let options = MongoOptions::of(target, confirmed)?;
     let plan = mongodb::plan(Arc::clone(store), record, &target.connection, &options).await?;
     let wanted = || plan.entries.iter().filter(|entry| entry.target.is_some());
     Ok(MongodbPlan {
@@ -203,22 +207,24 @@ async fn volume(
     }
     let selection =
         Selection::new(&target.include).map_err(|e| Failure::permanent("InvalidPath", e.to_string()))?;
-    let occupancy = occupancy(&target.directory)?;
+    let directory = directory(target)?;
+    let occupancy = occupancy(directory)?;
     let occupied = !matches!(occupancy, Occupancy::Missing | Occupancy::Empty);
     let mut plan = VolumePlan {
         name: target.name.clone(),
-        directory: target.directory.clone(),
+        directory: target.place.to_string(),
         files: record.counts.files,
         bytes: record.counts.bytes,
-        free_bytes: free_bytes(&target.directory)?,
+        free_bytes: free_bytes(directory)?,
         occupancy,
         difference: None,
         delete_extra: target.delete_extra,
     };
     if occupied || !selection.is_everything() {
-        let directory = layout::directory(&manifest.snapshot);
-        let index = IndexReader::open(Arc::clone(store), &directory, &record.index).await?;
-        let look = Look { index, selection, runtime: tokio::runtime::Handle::current() };
+        let folder = layout::directory(&manifest.snapshot);
+        let index = IndexReader::open(Arc::clone(store), &folder, &record.index).await?;
+        let (directory, runtime) = (directory.to_owned(), tokio::runtime::Handle::current());
+        let look = Look { index, selection, directory, runtime };
         plan = tokio::task::spawn_blocking(move || look.at(plan, occupied))
             .await
             .unwrap_or_else(|_| Err(Failure::temporary("Internal", "the comparison ended early")))?;
@@ -230,12 +236,13 @@ async fn volume(
 struct Look {
     index: IndexReader,
     selection: Selection,
+    directory: PathBuf,
     runtime: tokio::runtime::Handle,
 }
 
 impl Look {
     fn at(self, mut plan: VolumePlan, occupied: bool) -> Result<VolumePlan, Failure> {
-        let Self { mut index, selection, runtime } = self;
+        let Self { mut index, selection, directory, runtime } = self;
         (plan.files, plan.bytes) = (0, 0);
         let next = || runtime.block_on(index.next_record()).transpose();
         let wanted = |record: &Record| {
@@ -252,9 +259,8 @@ impl Look {
                 }
             });
         if occupied {
-            let root = Root::open(&plan.directory).map_err(|e| {
-                Failure::permanent("TargetUnreadable", format!("{}: {e}", plan.directory.display()))
-            })?;
+            let root = Root::open(&directory)
+                .map_err(|e| Failure::permanent("TargetUnreadable", format!("{}: {e}", plan.directory)))?;
             plan.difference = Some(difference(&root, counted, &|path| selection.selects(path))?);
         } else {
             counted.try_for_each(|record| record.map(drop))?;

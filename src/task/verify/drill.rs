@@ -8,7 +8,10 @@ use super::{
     request::Verify,
 };
 use crate::{
-    domain::verdict::Failure,
+    domain::{
+        restore::{MetadataOptions, Ownership},
+        verdict::Failure,
+    },
     storage::{
         index::reader::IndexReader,
         layout,
@@ -19,7 +22,6 @@ use crate::{
             files::{
                 compare::{Difference, difference},
                 job::FilesOptions,
-                metadata::{MetadataOptions, Ownership},
                 root::Root,
                 run::FilesRestore,
             },

@@ -3,7 +3,8 @@
 //! 1. `stored`: every object that the manifest names is there, by listing; lists and records are what was written;
 //! 2. `bits`: whole objects by their BLAKE3, a share of them or all;
 //! 3. `files`, `dump`: decode, parse, and hash every file and namespace;
-//! 4. `drill`: a restore into a scratch folder and a scratch server, and a comparison.
+//! 4. `drill`: a restore into a scratch folder and a scratch server, and a comparison;
+//! 5. `work`: all of it as a task does it.
 //!
 //! Nothing is written outside the scratch folder.
 
@@ -14,13 +15,17 @@ pub mod files;
 pub mod report;
 mod request;
 pub mod stored;
+pub mod work;
 
 #[cfg(test)]
 mod tests;
 
-pub use request::{Level, Verify};
+pub use request::Verify;
 
-use crate::{domain::verdict::Failure, storage::manifest::SourceKind};
+use crate::{
+    domain::{verdict::Failure, verification::Level},
+    storage::manifest::SourceKind,
+};
 use report::{Findings, VerifyReport};
 use stored::Opened;
 

@@ -1,14 +1,14 @@
 //! What a verification found.
 
 use crate::domain::names::{SnapshotName, SourceName};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// How many affected files or namespaces are named per object; all are counted.
 const NAMED: usize = 20;
 
 /// The result of verifying one snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VerifyReport {
     /// Which snapshot.
@@ -26,7 +26,7 @@ pub struct VerifyReport {
 }
 
 /// What was proven of one source. Zeros where the level does not look that deep.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Proof {
     /// Which.
@@ -44,7 +44,7 @@ pub struct Proof {
 }
 
 /// One object, or one thing in it, that is not what was stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Damage {
     /// Path of the object below the instance's folder.

@@ -1,6 +1,6 @@
 //! From nothing to the first good backup and back, with the stack files of the repository as they are.
 
-use super::{stack_file, status, until, with_controller};
+use super::{backstay, stack_file, status, until, with_controller};
 use crate::{
     site::Site,
     support::{
@@ -58,7 +58,38 @@ fn a_site_is_backed_up_by_its_labels() {
     let healthy = ["ps", "--quiet", "--filter", "health=healthy", "--filter", "name=backstay_controller"];
     until("the controller is healthy", || !swarm.docker(healthy).is_empty());
 
-    // All of it comes back from the remote alone.
+    // All is lost, and one command on a machine that has nothing but Docker brings it back.
+    swarm.docker([
+        "service",
+        "update",
+        "--detach",
+        "--label-add",
+        "backstay.nightly.suspend=true",
+        "wt_mongo1",
+    ]);
+    until("no run is active", || {
+        let is_active = || backstay(swarm, &["status", "wt/nightly", "-o", "json"]).contains("\"active\"");
+        status(swarm, "wt/nightly", "backstay.message") == "suspended" && !is_active()
+    });
+    let lost = swarm.storage().mnt().join("homes");
+    for entry in fs::read_dir(&lost).unwrap().flatten() {
+        let _ = fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()));
+    }
+    mongo::on(swarm, "wt_mongo1", async |client| client.database("girder").drop().await.unwrap());
+    let plan = backstay(swarm, &["restore", "wt/nightly", "--dry-run"]);
+    assert!(plan.contains("/mnt/homes") && plan.contains("into an empty directory"), "{plan}");
+    let report = backstay(swarm, &["restore", "wt/nightly", "--preserve-setuid"]);
+    assert!(report.contains("100 documents"), "{report}");
+    tree::assert_same(&homes, &tree::digest(&lost));
+    let tales = mongo::on(swarm, "wt_mongo1", async |client| {
+        client.database("girder").collection::<Document>("tales").count_documents(doc! {}).await.unwrap()
+    });
+    assert_eq!(tales, 100);
+    let left = ["service", "ls", "--quiet", "--filter", "label=backstay.kind=restore"];
+    assert_eq!(swarm.docker(left), "");
+    assert_eq!(swarm.docker(["config", "ls", "--quiet", "--filter", "label=backstay.kind=restore"]), "");
+
+    // So it does from the remote alone.
     let alone = Site::on(Remote::at(remote.root()));
     let place = format!("{NAME}:WT/{STACK}");
     let target = alone.folder("target");

@@ -5,7 +5,7 @@ mod journey;
 mod page;
 mod states;
 
-use crate::support::swarm::{self, Stack, Swarm};
+use crate::support::swarm::{self, Stack, Swarm, image};
 use std::{
     path::{Path, PathBuf},
     sync::OnceLock,
@@ -47,6 +47,13 @@ fn said_by_the_controller() -> String {
         swarm.manager().command(["service", "logs", "--raw", "--tail", "60", "backstay_controller"]).output();
     let text = logs.map(|logs| [logs.stdout, logs.stderr].concat()).unwrap_or_default();
     format!("; the controller said:\n{}", String::from_utf8_lossy(&text))
+}
+
+/// The program as a person runs it: beside the controller, with nothing but Docker's socket.
+fn backstay(swarm: &Swarm, arguments: &[&str]) -> String {
+    let socket = "/var/run/docker.sock:/var/run/docker.sock";
+    let run = ["run", "--rm", "--network", "none", "--volume", socket, image::BACKSTAY];
+    swarm.docker(run.into_iter().chain(arguments.iter().copied()))
 }
 
 /// A label of the config with a policy's status; empty where there is none yet.

@@ -196,6 +196,7 @@ fn the_service_of_a_task_is_as_swarm_must_have_it() {
     let secrets = BTreeMap::from([("wt_rclone".to_owned(), "x1".to_owned())]);
     let launch = |task| Launch {
         policy: &found[0].id,
+        kind: crate::orchestrators::swarm::names::kind::TASK,
         task,
         facts: &found[0].facts,
         image: "backstay:1",

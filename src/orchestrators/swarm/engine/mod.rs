@@ -84,6 +84,23 @@ impl Engine {
         self.get(&format!("/services/{id}"), &[]).await
     }
 
+    /// One service with everything that the engine says of it, to be written back.
+    ///
+    /// # Errors
+    /// As all calls.
+    pub async fn whole_service(&self, id: &str) -> Result<Value, Refusal> {
+        self.get(&format!("/services/{id}"), &[]).await
+    }
+
+    /// Replaces the specification of a service that has `version`.
+    ///
+    /// # Errors
+    /// As all calls; see [`Refusal::is_stale`].
+    pub async fn update_service(&self, id: &str, version: u64, spec: &Value) -> Result<(), Refusal> {
+        let query = [("version", version.to_string())];
+        self.done(Method::POST, &format!("/services/{id}/update"), &query, Some(spec)).await
+    }
+
     /// Makes a service.
     ///
     /// # Errors

@@ -1,12 +1,16 @@
 //! What all parts of one restore of files share.
 
 use super::{
-    metadata::{Made, MetadataOptions, apply, apply_to_unchanged, drop_other_xattrs},
+    metadata::{Made, apply, apply_to_unchanged, drop_other_xattrs},
     report::FilesReport,
     root::Root,
     spool::STATE,
 };
-use crate::{domain::verdict::Failure, storage::index::record::Record, task::context::Meter};
+use crate::{
+    domain::{restore::MetadataOptions, verdict::Failure},
+    storage::index::record::Record,
+    task::context::Meter,
+};
 use rustix::{
     fd::{BorrowedFd, OwnedFd},
     fs::{Access, AtFlags, Mode, OFlags, Stat, accessat, openat},

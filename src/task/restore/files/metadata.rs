@@ -4,7 +4,10 @@
 //! mode, attributes, times. What cannot be set is counted and named, never a reason to stop.
 
 use super::report::FilesReport;
-use crate::storage::index::record::{EntryKind, FileTime, Record};
+use crate::{
+    domain::restore::{MetadataOptions, Ownership},
+    storage::index::record::{EntryKind, FileTime, Record},
+};
 use rustix::{
     fs::{
         AtFlags, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags, chmod, chownat, fchmod, fchown,
@@ -13,41 +16,7 @@ use rustix::{
     io::Errno,
     process::geteuid,
 };
-use serde::{Deserialize, Serialize};
-use std::{
-    collections::BTreeMap,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
-};
-
-/// Who owns what is restored.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Ownership {
-    /// The recorded numbers; only root can set them all.
-    #[default]
-    Keep,
-    /// The recorded numbers, replaced where a table says so.
-    Map {
-        /// User ids.
-        users: BTreeMap<u32, u32>,
-        /// Group ids.
-        groups: BTreeMap<u32, u32>,
-    },
-    /// Whoever runs the restore.
-    Me,
-}
-
-/// What of an entry's metadata is set.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct MetadataOptions {
-    /// Owner and group.
-    pub ownership: Ownership,
-    /// setuid, setgid and file capabilities of files too: they make a file run with its owner's rights.
-    pub preserve_setuid: bool,
-    /// Create device nodes.
-    pub devices: bool,
-}
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// An object that was made and still has to get its metadata.
 pub enum Made<'a> {

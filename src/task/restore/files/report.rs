@@ -1,13 +1,13 @@
 //! What a restore of files did, and what it could not do: counted, and the first of each named.
 
 use rustix::io::Errno;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How many problems are named; all are counted.
 const NAMED: usize = 50;
 
 /// What became of one volume.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FilesReport {
     /// Regular files written.
@@ -45,7 +45,7 @@ pub struct FilesReport {
 }
 
 /// One entry and what happened to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// Path in the backup, readable: what is not UTF-8 is replaced.
     pub path: String,

@@ -1,7 +1,7 @@
 //! What is restored, how, and what came of it.
 
 use crate::{
-    domain::{policy::NamespacePattern, verdict::Failure},
+    domain::{policy::NamespacePattern, restore::MongodbTarget, verdict::Failure},
     storage::{
         archive::filter::{Filter, Internal, Rename},
         manifest::SourceRecord,
@@ -12,7 +12,7 @@ use crate::{
         mongodb::{compare::Depth, connection::Connection, tool::Tools},
     },
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// What of a dump is restored, and how.
@@ -34,6 +34,22 @@ pub struct MongoOptions {
 }
 
 impl MongoOptions {
+    /// What `target` asks for; `confirmed`: a person agreed to what it replaces.
+    ///
+    /// # Errors
+    /// Names that cannot be renamed so.
+    pub fn of(target: &MongodbTarget, confirmed: bool) -> Result<Self, Failure> {
+        let renames =
+            target.rename.iter().map(|(from, to)| Rename::parse(from, to)).collect::<Result<_, _>>();
+        Ok(Self {
+            include: target.include.clone(),
+            renames: renames.map_err(|e| Failure::permanent("InvalidRename", e.to_string()))?,
+            replace: confirmed && target.replace,
+            users: target.users,
+            ..Self::default()
+        })
+    }
+
     pub(super) fn filter(&self, oplog: bool) -> Filter {
         let Self { include, exclude, renames, users, config, replace: _ } = self;
         Filter {
@@ -47,7 +63,7 @@ impl MongoOptions {
 }
 
 /// What a restore did.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MongoReport {
     /// Collections, views and time series.

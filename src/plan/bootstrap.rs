@@ -1,0 +1,306 @@
+//! An empty site is filled from backups, once, before its first run.
+//!
+//! First a look at every node: where anything is there, nothing is restored at all. Then the database, then the volumes of
+//! each node. What is there is never replaced, so a task that comes late, or twice, does no harm; and where a restore broke
+//! off in the middle of a database, a person decides.
+
+use crate::{
+    domain::{
+        bootstrap::{Bootstrap, BootstrapPhase},
+        names::SnapshotName,
+        policy::{Policy, RestoreFrom, Source},
+        restore::{MetadataOptions, MongodbTarget, RestoreRequest, VolumeTarget},
+        run::{StepName, TaskLimits},
+        snapshot::AsOf,
+        status::{ConditionType, Waiting, WaitingReason},
+        verdict::Failure,
+    },
+    plan::{
+        action::{Action, NewTask, Want},
+        claim::{held, placement, waiting},
+        conditions,
+        observed::{Observed, Spec, Task, TaskName, TaskState},
+        pass::Pass,
+        phase::{after, pause},
+        task_spec::{RestoreMode, RestoreWork, TASK_SPEC_VERSION, TaskReport, TaskSpec, Work},
+    },
+};
+use jiff::Timestamp;
+use std::time::Duration;
+
+/// Why a restore refuses a target that holds something.
+const NOT_EMPTY: &str = "TargetNotEmpty";
+
+/// What one task fills: sources of one node.
+struct Part<'a> {
+    node: Option<String>,
+    sources: Vec<&'a Source>,
+}
+
+impl Part<'_> {
+    fn is_of_database(&self) -> bool {
+        matches!(self.sources.first(), Some(Source::Mongodb(_)))
+    }
+}
+
+impl<'a> Pass<'a> {
+    /// What the filling of the site needs next. Runs wait until it is over.
+    pub(super) fn bootstrap(&mut self) {
+        let tasks: Vec<&'a Task> = self.observed.tasks.iter().filter(|task| is_ours(&task.name)).collect();
+        let policy = match &self.declared.spec {
+            Spec::Valid(policy) => policy,
+            Spec::Wrong(_) => return,
+            Spec::Gone => return self.delete(&tasks, "the policy is declared no more"),
+        };
+        let Some(from) = &policy.restore_from else {
+            self.status.bootstrap = None;
+            self.unset(ConditionType::Bootstrapped);
+            return self.delete(&tasks, "the policy asks for it no more");
+        };
+        let sources = policy.sources();
+        let parts = parts(&sources, self.observed);
+        let recorded = self.status.bootstrap.clone();
+        let state = self.next_state(policy, recorded.clone(), &parts, &tasks);
+        let generation = self.declared.generation;
+        self.set(ConditionType::Bootstrapped, conditions::bootstrapped(&state, generation));
+        self.bootstrap_waits = waits(&state);
+        if recorded.as_ref() == Some(&state) {
+            self.carry_on(policy, from, &state, &parts, &tasks);
+        } else {
+            // It is on record before anything is made, or removed, because of it.
+            self.status.bootstrap = Some(state);
+            self.decision.wake(self.now);
+        }
+    }
+
+    fn next_state(
+        &self,
+        policy: &Policy,
+        recorded: Option<Bootstrap>,
+        parts: &[Part<'_>],
+        tasks: &[&Task],
+    ) -> Bootstrap {
+        let (now, generation) = (self.now, self.declared.generation);
+        let Some(state) = recorded else {
+            let first = Bootstrap::new(generation, now);
+            let has_run = self.status.last_run.is_some() || !self.runs.is_empty();
+            let why = "the policy has made backups of its own already";
+            return if has_run { first.over(BootstrapPhase::HadData, why, now) } else { first };
+        };
+        if state.phase.is_over() {
+            return state;
+        }
+        if state.generation != generation && state.phase == BootstrapPhase::Looking {
+            // What was looked at is not what is asked for now; a new attempt is a new task.
+            return Bootstrap { attempt: state.attempt + 1, ..Bootstrap::new(generation, now) };
+        }
+        let name = name(&state);
+        let Some(task) = tasks.iter().find(|task| task.name == name) else { return state };
+        let limits = TaskLimits::from(&policy.task);
+        match &task.state {
+            TaskState::Ended { report: Some(report), .. } => told(state, report, parts, now),
+            TaskState::Ended { report: None, detail, .. } => {
+                let message = format!("the task ended without a report: {detail}");
+                state.again(Failure::temporary("TaskLost", message), now)
+            }
+            TaskState::Pending { since, why } if now >= after(*since, pending(limits)) => state
+                .again(Failure::temporary("PendingTooLong", format!("the task did not start: {why}")), now),
+            TaskState::Running { since } if now >= after(*since, limits.attempt()) => state
+                .again(Failure::temporary("TimedOut", "the task took longer than task.timeoutSeconds"), now),
+            TaskState::Pending { .. } | TaskState::Running { .. } | TaskState::Unreachable { .. } => state,
+        }
+    }
+
+    /// Does what `state`, which is on record, asks for.
+    fn carry_on(
+        &mut self,
+        policy: &Policy,
+        from: &RestoreFrom,
+        state: &Bootstrap,
+        parts: &[Part<'_>],
+        tasks: &[&Task],
+    ) {
+        let name = name(state);
+        let (own, stale): (Vec<&Task>, Vec<&Task>) =
+            tasks.iter().copied().partition(|task| task.name == name && !state.phase.is_over());
+        self.delete(&stale, "its result is recorded");
+        if state.phase.is_over() {
+            return;
+        }
+        if let Some(task) = own.first() {
+            self.decision.preflight = Some(from.location.clone());
+            return self.decision.wake(deadline(task, TaskLimits::from(&policy.task), self.now));
+        }
+        // Two tasks never fill the same place at once.
+        if stale.iter().any(|task| !matches!(task.state, TaskState::Ended { .. })) {
+            return;
+        }
+        let at = match state.failures {
+            0 => state.at,
+            failures => after(state.at, pause(failures)),
+        };
+        if self.now < at {
+            return self.decision.wake(at);
+        }
+        if held(self.observed).is_some() {
+            return;
+        }
+        if self.load.full_of_preflights(&from.location) {
+            self.decision.wants_room.get_or_insert(Want::Preflight);
+            return;
+        }
+        let Some(part) = part_of(state, parts) else { return };
+        let task = self.bootstrap_task(policy, from, state, part, name);
+        self.act(Action::CreateTask(Box::new(task)));
+        self.decision.preflight = Some(from.location.clone());
+    }
+
+    fn bootstrap_task(
+        &self,
+        policy: &Policy,
+        from: &RestoreFrom,
+        state: &Bootstrap,
+        part: &Part<'_>,
+        name: TaskName,
+    ) -> NewTask {
+        let limits = TaskLimits::from(&policy.task);
+        let looks = state.phase == BootstrapPhase::Looking;
+        let mode = if looks { RestoreMode::Look } else { RestoreMode::Execute };
+        let request = request(from, state.snapshot.as_ref(), part);
+        NewTask {
+            name,
+            node: part.node.clone(),
+            placement: placement(policy, self.observed),
+            spec: TaskSpec {
+                version: TASK_SPEC_VERSION,
+                policy: policy.name.clone(),
+                instance: from.instance.clone(),
+                destination: from.location.clone(),
+                site: self.observed.site.clone(),
+                take_over: false,
+                known_place: true,
+                not_after: after(self.now, limits.attempt()),
+                memory_mib: limits.memory_mib,
+                work: Work::Restore(Box::new(RestoreWork { request, mode })),
+            },
+        }
+    }
+}
+
+/// True for a task that fills a site.
+fn is_ours(name: &TaskName) -> bool {
+    name.slot.is_none() && name.step.is_bootstrap()
+}
+
+fn name(state: &Bootstrap) -> TaskName {
+    let step = StepName::bootstrap(state.phase == BootstrapPhase::Looking, state.part);
+    TaskName { slot: None, step, attempt: i64::from(state.attempt) }
+}
+
+fn part_of<'p, 's>(state: &Bootstrap, parts: &'p [Part<'s>]) -> Option<&'p Part<'s>> {
+    parts.get((state.part as usize).checked_sub(1)?)
+}
+
+/// The database, then the volumes of each node.
+fn parts<'a>(sources: &'a [Source], observed: &Observed) -> Vec<Part<'a>> {
+    let mut parts: Vec<Part<'a>> = Vec::new();
+    for source in sources {
+        let node = observed.node_of(source);
+        let same = parts.iter_mut().find(|part| part.node == node && !part.is_of_database());
+        match (same, source) {
+            (Some(part), Source::Volume(_)) => part.sources.push(source),
+            _ => parts.push(Part { node, sources: vec![source] }),
+        }
+    }
+    parts
+}
+
+fn request(from: &RestoreFrom, snapshot: Option<&SnapshotName>, part: &Part<'_>) -> RestoreRequest {
+    let mut request = RestoreRequest {
+        policy: Some(from.policy.clone()),
+        as_of: snapshot.map_or_else(|| from.as_of.clone(), |name| AsOf::Name(name.clone())),
+        allow_partial: false,
+        mongodb: None,
+        volumes: Vec::new(),
+        confirmed: false,
+    };
+    for source in &part.sources {
+        match source {
+            Source::Mongodb(mongodb) => {
+                let connection = mongodb.connection.clone();
+                let (include, rename) = (Vec::new(), Vec::new());
+                request.mongodb =
+                    Some(MongodbTarget { connection, include, rename, users: false, replace: false });
+            }
+            Source::Volume(volume) => request.volumes.push(VolumeTarget {
+                name: volume.name.clone(),
+                place: volume.place.clone(),
+                include: Vec::new(),
+                delete_extra: false,
+                metadata: MetadataOptions::default(),
+            }),
+        }
+    }
+    request
+}
+
+/// What the report of the current task means.
+fn told(state: Bootstrap, report: &TaskReport, parts: &[Part<'_>], now: Timestamp) -> Bootstrap {
+    use BootstrapPhase::{Filling, HadData, Incomplete, Looking, Restored};
+    let is_last = state.part as usize >= parts.len();
+    let Some(failure) = &report.failure else {
+        let chosen = report.snapshot.as_ref().map(|snapshot| snapshot.name.clone());
+        let state = Bootstrap { snapshot: chosen.or(state.snapshot.clone()), ..state };
+        let filled = state.snapshot.as_ref().map_or_else(String::new, ToString::to_string);
+        return match (state.phase, is_last) {
+            (Looking, true) => state.on(Filling, 1, now),
+            (Filling, true) => state.over(Restored, format!("filled from {filled}"), now),
+            (phase, _) => {
+                let part = state.part + 1;
+                state.on(phase, part, now)
+            }
+        };
+    };
+    // Nothing was written by this site before its first try at the first part.
+    let is_untouched = state.phase == Looking || (state.part == 1 && state.failures == 0);
+    let has_changed = report.outcome.is_some();
+    if failure.reason == NOT_EMPTY && is_untouched {
+        return state.over(HadData, format!("nothing was restored: {}", failure.message), now);
+    }
+    // Files go on where they stopped; a half restored database cannot be told from one that has data.
+    let is_of_database = part_of(&state, parts).is_some_and(Part::is_of_database);
+    let is_stuck = failure.reason == NOT_EMPTY || has_changed && is_of_database;
+    if state.phase == Filling && is_stuck {
+        return state.over(Incomplete, failure.message.clone(), now);
+    }
+    state.again(failure.clone(), now)
+}
+
+fn waits(state: &Bootstrap) -> Option<Waiting> {
+    let message = match state.phase {
+        BootstrapPhase::Looking => {
+            "an empty site is filled first; it is looked whether it is empty".to_owned()
+        }
+        BootstrapPhase::Filling => "the site is filled from its backups first".to_owned(),
+        BootstrapPhase::Incomplete => {
+            let message = format!("the site is filled in part: {}", state.message);
+            return Some(waiting(WaitingReason::BootstrapIncomplete, message));
+        }
+        BootstrapPhase::Restored | BootstrapPhase::HadData => return None,
+    };
+    let message = if state.message.is_empty() { message } else { format!("{message}: {}", state.message) };
+    Some(waiting(WaitingReason::Bootstrapping, message))
+}
+
+fn pending(limits: TaskLimits) -> Duration {
+    Duration::from_secs(limits.pending_seconds)
+}
+
+/// When a task that has not ended is given up.
+fn deadline(task: &Task, limits: TaskLimits, now: Timestamp) -> Timestamp {
+    match &task.state {
+        TaskState::Pending { since, .. } => after(*since, pending(limits)),
+        TaskState::Running { since } => after(*since, limits.attempt()),
+        TaskState::Unreachable { .. } | TaskState::Ended { .. } => after(now, Duration::from_secs(300)),
+    }
+}
