@@ -59,7 +59,7 @@ pub(super) fn set(status: &mut Status, kind: ConditionType, said: Said, now: Tim
 /// Accepted, and runs will start.
 pub(super) fn ready(
     spec: &Spec,
-    observed: &Observed,
+    refusal: Option<&String>,
     slots: Option<&Slots>,
     held: Option<&Waiting>,
     generation: i64,
@@ -70,7 +70,7 @@ pub(super) fn ready(
         Spec::Gone => return no("Removed", "nobody declares the policy any more".to_owned()),
         Spec::Valid(policy) => policy,
     };
-    if let Some(refusal) = &observed.refusal {
+    if let Some(refusal) = refusal {
         return no("Refused", refusal.clone());
     }
     if let Some(held) = held.filter(|h| h.reason == WaitingReason::RestoreIncomplete) {

@@ -12,13 +12,16 @@ use crate::{
         claim::{blocked, new_run, waiting},
         conditions::{self, Said},
         observed::{Declared, Load, Observed, Request, Spec, Task, TaskState},
-        phase::after,
+        phase::{NODE_LOST, after},
         slots::{SKEW, Told},
         summary,
     },
 };
 use jiff::Timestamp;
 use std::{sync::Arc, time::Duration};
+
+/// A task on a node that does not answer is deleted again after this time at the latest.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(6 * 3600);
 
 /// One decision in the making.
 pub(super) struct Pass<'a> {
@@ -108,13 +111,7 @@ impl<'a> Pass<'a> {
             let (name, uid, why) = (task.name.clone(), task.uid.clone(), why.to_owned());
             let ended = matches!(task.state, TaskState::Ended { .. });
             self.act(Action::DeleteTask { name, uid, why, ended });
-            // Look whether it is gone, should nobody say so.
-            let seconds = match task.state {
-                TaskState::Ended { .. } => 1,
-                TaskState::Unreachable { .. } => 300,
-                TaskState::Pending { .. } | TaskState::Running { .. } => 5,
-            };
-            self.decision.wake(after(self.now, Duration::from_secs(seconds)));
+            self.decision.wake(after(self.now, patience(&task.state, self.now)));
         }
     }
 
@@ -162,6 +159,19 @@ impl<'a> Pass<'a> {
             self.decision.occupies = Some(run.plan.destination.clone());
         }
         self.decision
+    }
+}
+
+/// When to look whether a task that was deleted is gone, should nobody say so. A node that is lost may be lost for days:
+/// the pause grows with the time for which it has not answered.
+fn patience(state: &TaskState, now: Timestamp) -> Duration {
+    match state {
+        TaskState::Ended { .. } => Duration::from_secs(1),
+        TaskState::Pending { .. } | TaskState::Running { .. } => Duration::from_secs(5),
+        TaskState::Unreachable { since } => {
+            let lost = Duration::try_from(now.duration_since(*since)).unwrap_or_default();
+            lost.clamp(NODE_LOST, LONGEST_PATIENCE)
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 
 /// A task whose node does not answer is given up after this time.
-const NODE_LOST: Duration = Duration::from_secs(300);
+pub(super) const NODE_LOST: Duration = Duration::from_secs(300);
 /// The pause after the first failed attempt; four times as long after each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 /// The longest pause between attempts.

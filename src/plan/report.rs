@@ -74,7 +74,9 @@ impl Pass<'_> {
     fn conditions(&mut self, slots: Option<&Slots>) {
         let (spec, generation) = (&self.declared.spec, self.declared.generation);
         let held = held(self.observed);
-        let ready = conditions::ready(spec, self.observed, slots, held.as_ref(), generation);
+        // One that is over would be told for a moment: what was refused is not tried again.
+        let refusal = self.observed.refusal.as_ref().filter(|_| !self.decision.actions.is_empty());
+        let ready = conditions::ready(spec, refusal, slots, held.as_ref(), generation);
         self.set(ConditionType::Ready, ready);
         if let Some(policy) = self.policy() {
             let fresh = conditions::fresh(policy, &self.status, self.young_until, generation, self.now);

@@ -1095,16 +1095,23 @@ fn a_status_made_again_while_the_policy_is_wrong_lists_nothing_at_a_place_where_
 }
 
 #[test]
-fn a_task_whose_node_is_lost_is_not_deleted_every_few_seconds() {
+fn a_task_whose_node_is_lost_is_deleted_again_after_pauses_that_grow() {
     let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
     world.policy_mut().retention.keep_last = 3;
     world.settle();
     let since = world.now;
     world.set_task(TaskState::Unreachable { since });
-    world.pass_time(1200);
-    let decision = world.decide();
-    assert!(decision.actions.iter().any(|a| matches!(a, Action::DeleteTask { .. })));
-    assert_eq!(decision.wake_at, Some(after(world.now, Duration::from_secs(300))));
+    let day = 24 * 3600;
+    for (lost, pause) in [(60, 300), (1200, 1200), (day, 6 * 3600), (3 * day, 6 * 3600)] {
+        world.now = since + SignedDuration::from_secs(lost);
+        // The specification is another one than the task was made for.
+        world.declared.generation = 9;
+        let mut decision = world.decide();
+        decision.actions.retain(|a| matches!(a, Action::DeleteTask { .. }));
+        assert_eq!(decision.actions.len(), 1, "{lost}");
+        let looks_again = decision.wake_at.unwrap().duration_since(world.now).as_secs();
+        assert_eq!(looks_again, pause, "{lost}");
+    }
 }
 
 #[test]
@@ -1117,6 +1124,14 @@ fn nothing_is_claimed_before_it_is_on_record_from_when_on_slots_count() {
     world.settle();
     assert_eq!(world.observed.runs.len(), 1);
     assert_eq!(world.outcomes().len(), 4, "{:?}", world.outcomes());
+}
+
+#[test]
+fn a_refusal_of_what_is_not_tried_again_is_not_told() {
+    let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
+    world.observed.refusal = Some("a name is taken".to_owned());
+    let decision = world.decide();
+    assert!(decision.is_idle(), "{decision:?}");
 }
 
 #[test]
