@@ -532,6 +532,9 @@ impl World {
         }
         for number in 0..self.subjects.len() {
             let subject = &self.subjects[number];
+            if !subject.is_listed() {
+                continue;
+            }
             let recorded = |name: &TaskName| {
                 let run = name.slot.and_then(|slot| subject.run(slot));
                 run.is_some_and(|run| {

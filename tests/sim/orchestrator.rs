@@ -143,6 +143,11 @@ impl Subject {
         self.runs.iter().map(|r| &*r.value).find(|r| r.state.end.is_none())
     }
 
+    /// Lists name it, so that a controller can look at it. What is left of others goes with their records.
+    pub fn is_listed(&self) -> bool {
+        self.declared.is_some() || self.active_run().is_some()
+    }
+
     pub fn run(&self, slot: Slot) -> Option<&Run> {
         self.runs.iter().map(|r| &*r.value).find(|r| r.slot == slot)
     }

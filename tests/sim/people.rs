@@ -123,9 +123,11 @@ impl World {
             // Garbage collection.
             subject.forget();
         }
-        subject.ledger.lost_spec = policy;
+        // Some never come back.
+        subject.ledger.lost_spec = policy.filter(|_| rng.below(4) > 0);
+        let returns = subject.ledger.lost_spec.is_some();
         self.news.push(News::Policies);
-        (rng.below(4) > 0).then(|| (now + rng.wide(MINUTE, 20 * DAY), number, Later::Declares))
+        returns.then(|| (now + rng.wide(MINUTE, 20 * DAY), number, Later::Declares))
     }
 
     fn wish(&mut self, number: usize) -> Option<(Ms, usize, Later)> {
@@ -278,9 +280,8 @@ impl World {
     /// People have put everything right.
     pub fn put_right(&mut self) {
         for number in 0..self.subjects.len() {
-            let wrong =
-                self.subjects[number].declared.as_ref().is_some_and(|d| matches!(d.spec, Spec::Wrong(_)));
-            if wrong {
+            // Also what is to come back: from then on there is time for a run of it.
+            if self.subjects[number].policy().is_none() {
                 self.later(number, &Later::Mends);
             }
             self.remember(number);
