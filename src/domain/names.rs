@@ -189,10 +189,28 @@ impl fmt::Display for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // As SLOT_FORMAT says; every message of a decision names a slot.
         let time = Offset::UTC.to_datetime(self.time);
-        let (year, month, day) = (time.year(), time.month(), time.day());
-        let (hour, minute, second) = (time.hour(), time.minute(), time.second());
-        let manual = if self.manual { "-m" } else { "" };
-        write!(f, "{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z{manual}")
+        if time.year() < 0 {
+            f.write_str("-")?;
+        }
+        // The calendar ends with the year 9999.
+        let year = time.year().unsigned_abs();
+        let pair = |number: u16| u8::try_from(number).unwrap_or(0);
+        let pairs = [
+            (0, pair(year / 100)),
+            (2, pair(year % 100)),
+            (4, time.month().unsigned_abs()),
+            (6, time.day().unsigned_abs()),
+            (9, time.hour().unsigned_abs()),
+            (11, time.minute().unsigned_abs()),
+            (13, time.second().unsigned_abs()),
+        ];
+        let mut text = *b"00000000T000000Z-m";
+        for (place, number) in pairs {
+            text[place] += number / 10;
+            text[place + 1] += number % 10;
+        }
+        let text = if self.manual { &text[..] } else { &text[..16] };
+        f.write_str(str::from_utf8(text).map_err(|_| fmt::Error)?)
     }
 }
 

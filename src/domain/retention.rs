@@ -1,7 +1,7 @@
 //! Which snapshots are kept, and why.
 
-use crate::domain::names::SnapshotName;
-use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
+use crate::domain::names::{Slot, SnapshotName};
+use jiff::{SignedDuration, Timestamp, civil::Date, tz::Offset};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -130,30 +130,30 @@ pub fn decide(
     let before: Vec<&Point> = complete.iter().copied().filter(|point| point.committed_at <= then).collect();
 
     let mut reasons = keep(&complete, rules);
-    let young = complete.iter().filter(|point| point.committed_at > then).map(|point| &point.name);
-    for name in keep(&before, rules).into_keys().chain(young) {
-        let kept_now = reasons.entry(name).or_default();
+    let young = complete.iter().filter(|point| point.committed_at > then).map(|point| point.name.slot());
+    for slot in keep(&before, rules).into_keys().chain(young) {
+        let kept_now = reasons.entry(slot).or_default();
         if kept_now.is_empty() {
             kept_now.insert(Reason::Grace);
         }
     }
     for point in complete.iter().take(ALWAYS_KEPT) {
-        reasons.entry(&point.name).or_default().insert(Reason::Newest);
+        reasons.entry(point.name.slot()).or_default().insert(Reason::Newest);
     }
     for point in points {
         if held.contains(&point.name) {
-            reasons.entry(&point.name).or_default().insert(Reason::Held);
+            reasons.entry(point.name.slot()).or_default().insert(Reason::Held);
         }
         let replaced = before.first().is_some_and(|newest| newest.name.slot() > point.name.slot());
         if !point.complete && !replaced {
-            reasons.entry(&point.name).or_default().insert(Reason::OnlyOneSince);
+            reasons.entry(point.name.slot()).or_default().insert(Reason::OnlyOneSince);
         }
     }
     let mut decisions: Vec<_> = points
         .iter()
         .map(|point| Decision {
             name: point.name.clone(),
-            reasons: reasons.get(&point.name).cloned().unwrap_or_default(),
+            reasons: reasons.get(&point.name.slot()).cloned().unwrap_or_default(),
         })
         .collect();
     decisions.sort_by_key(|decision| std::cmp::Reverse(decision.name.slot()));
@@ -161,27 +161,31 @@ pub fn decide(
 }
 
 /// The rules alone, over complete snapshots, newest first.
-fn keep<'a>(points: &[&'a Point], rules: &Retention) -> BTreeMap<&'a SnapshotName, BTreeSet<Reason>> {
+fn keep(points: &[&Point], rules: &Retention) -> BTreeMap<Slot, BTreeSet<Reason>> {
     let Retention { keep_within_days, keep_last, keep_daily, keep_weekly, keep_monthly, keep_yearly } =
         *rules;
-    let mut kept: BTreeMap<&SnapshotName, BTreeSet<Reason>> = BTreeMap::new();
+    let mut kept: BTreeMap<Slot, BTreeSet<Reason>> = BTreeMap::new();
     let Some(newest) = points.first() else { return kept };
     let span = SignedDuration::from_hours(24 * i64::from(keep_within_days));
     for (place, point) in points.iter().enumerate() {
         let age = newest.name.slot().time().duration_since(point.name.slot().time());
         if keep_within_days > 0 && age <= span {
-            kept.entry(&point.name).or_default().insert(Reason::Within(keep_within_days));
+            kept.entry(point.name.slot()).or_default().insert(Reason::Within(keep_within_days));
         }
         if place < usize::try_from(keep_last).unwrap_or(usize::MAX) {
-            kept.entry(&point.name).or_default().insert(Reason::Last(keep_last));
+            kept.entry(point.name.slot()).or_default().insert(Reason::Last(keep_last));
         }
     }
     let mut newest_of_each = |count: u32, period: fn(Date) -> Reason| {
-        let mut seen = BTreeSet::new();
+        let (mut seen, count) = (BTreeSet::new(), usize::try_from(count).unwrap_or(usize::MAX));
         for point in points {
-            let period = period(point.name.slot().time().to_zoned(TimeZone::UTC).date());
-            if seen.len() < usize::try_from(count).unwrap_or(usize::MAX) && seen.insert(period) {
-                kept.entry(&point.name).or_default().insert(period);
+            if seen.len() >= count {
+                break;
+            }
+            let slot = point.name.slot();
+            let period = period(Offset::UTC.to_datetime(slot.time()).date());
+            if seen.insert(period) {
+                kept.entry(slot).or_default().insert(period);
             }
         }
     };
@@ -200,7 +204,6 @@ fn monday(day: Date) -> Date {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::names::Slot;
     use proptest::prelude::*;
 
     const DAY: i64 = 86_400;

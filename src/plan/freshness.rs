@@ -13,26 +13,29 @@ use std::time::Duration;
 /// The least time that the run which repairs a missed slot is given.
 const LEAST_RUN: Duration = Duration::from_secs(3600);
 
-/// From when on a missing success is an alarm: the deadline after the last success or, when slots began to count later,
-/// after that moment.
-///
-/// `None` while the policy is suspended.
-pub(super) fn fresh_until(policy: &Policy, schedule: &ScheduleStatus, status: &Status) -> Option<Timestamp> {
-    if policy.suspend {
-        return None;
-    }
+/// Until when all is well.
+pub(super) struct Freshness {
+    /// From then on a missing success is an alarm: the deadline after the last success or, when slots began to count
+    /// later, after that moment. `None` while the policy is suspended.
+    pub fresh_until: Option<Timestamp>,
+    /// Until then the last success itself is young enough, whatever became of the schedule since.
+    pub young_until: Option<Timestamp>,
+}
+
+pub(super) fn freshness(policy: &Policy, schedule: &ScheduleStatus, status: &Status) -> Freshness {
     let success = status.last_success.as_ref().map(|run| run.slot.time());
     let base = match success {
         Some(success) if policy.fresh_within.is_some() => success,
         Some(success) => success.max(schedule.since),
         None => schedule.since,
     };
-    deadline(policy, status, base)
-}
-
-/// Until when the last success itself is young enough, whatever became of the schedule since.
-pub(super) fn young_until(policy: &Policy, status: &Status) -> Option<Timestamp> {
-    deadline(policy, status, status.last_success.as_ref()?.slot.time())
+    let young_until = success.and_then(|success| deadline(policy, status, success));
+    let fresh_until = match success {
+        _ if policy.suspend => None,
+        Some(success) if success == base => young_until,
+        _ => deadline(policy, status, base),
+    };
+    Freshness { fresh_until, young_until }
 }
 
 /// The second slot after `base`, and the time of the longest recent run. One bad night is no alarm, two are.

@@ -9,7 +9,7 @@ use crate::{
         action::Action,
         claim::held,
         conditions,
-        freshness::{fresh_until, young_until},
+        freshness::{Freshness, freshness},
         pass::Pass,
         slots::Slots,
     },
@@ -36,7 +36,9 @@ impl Pass<'_> {
         let old = self.observed.status.as_ref();
         if old.is_none_or(|old| *old.value != self.status) {
             let revision = old.map(|old| old.revision.clone());
-            self.act(Action::RecordStatus { revision, status: Box::new(self.status.clone()) });
+            // The pass ends with it.
+            let status = Box::new(std::mem::take(&mut self.status));
+            self.act(Action::RecordStatus { revision, status });
         }
     }
 
@@ -65,9 +67,9 @@ impl Pass<'_> {
         };
         self.status.schedule = Some(slots.schedule.clone());
         self.status.next_run_time = slots.next.filter(|_| !policy.suspend);
-        self.status.fresh_until_time = fresh_until(policy, &slots.schedule, &self.status);
-        self.young_until = young_until(policy, &self.status);
-        let alarms = [self.status.fresh_until_time, self.young_until];
+        let Freshness { fresh_until, young_until } = freshness(policy, &slots.schedule, &self.status);
+        (self.status.fresh_until_time, self.young_until) = (fresh_until, young_until);
+        let alarms = [fresh_until, young_until];
         alarms.into_iter().flatten().filter(|at| self.now < *at).for_each(|at| self.decision.wake(at));
     }
 

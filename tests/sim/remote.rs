@@ -160,14 +160,20 @@ impl World {
             complete: s.complete,
         };
         let all: Vec<Point> = self.remote.place(spec).snapshots.values().map(point).collect();
-        let mut points = all.clone();
-        points.retain(|_| !incomplete || self.faults.rng().below(3) > 0);
+        let lacking: Vec<Point>;
+        let points = if incomplete {
+            let rng = self.faults.rng();
+            lacking = all.iter().filter(|_| rng.below(3) > 0).cloned().collect();
+            &lacking
+        } else {
+            &all
+        };
         let own = SnapshotName::new(spec.policy.clone(), work.slot);
         let sees_own = points.iter().any(|p| p.name == own);
         if !sees_own || points.iter().any(|p| p.committed_at > stamp(self.now)) {
             return vec![];
         }
-        let mut doomed = self.doomed(&points, work);
+        let mut doomed = self.doomed(points, work);
         if doomed.len() * 2 > points.len() {
             return vec![];
         }

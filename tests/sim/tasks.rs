@@ -13,6 +13,7 @@ use backstay::{
         task_spec::{TaskReport, TaskSpec},
     },
 };
+use std::sync::Arc;
 
 /// How a task will end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +42,7 @@ pub enum Ending {
 #[derive(Debug, Clone)]
 pub struct SimTask {
     pub task: Task,
-    pub spec: TaskSpec,
+    pub spec: Arc<TaskSpec>,
     pub ending: Ending,
     /// It was asked to stop.
     pub stopping: bool,
@@ -51,7 +52,7 @@ pub struct SimTask {
 
 impl SimTask {
     pub fn new(task: Task, spec: TaskSpec, late: bool) -> Self {
-        Self { task, spec, ending: Ending::Commits, stopping: false, late }
+        Self { task, spec: Arc::new(spec), ending: Ending::Commits, stopping: false, late }
     }
 
     /// It was started and has not ended, as far as anybody can see.
