@@ -361,6 +361,11 @@ impl Outcome {
     pub fn is_fine(self) -> bool {
         matches!(self, Self::Succeeded | Self::Skipped | Self::Cancelled)
     }
+
+    /// True when the slot had a run.
+    pub fn has_run(self) -> bool {
+        !matches!(self, Self::Missed | Self::Skipped)
+    }
 }
 
 /// The tasks of a policy: one when everything can be read from one place, else the database, the volumes node by

@@ -56,16 +56,17 @@ impl Told {
         Self { history: status.history.clone(), counted: status.schedule.is_some(), refused }
     }
 
-    /// True when it tells of the slot, or is full of newer ones.
+    /// True when it tells of the slot's run, or is full of newer ones.
     pub(super) fn settles(&self, slot: Slot) -> bool {
         settles(&self.history, slot)
     }
 }
 
-/// True when a history tells of the slot, or is full of newer ones.
+/// True when a history tells of the slot's run, or is full of newer ones. That the slot was missed is no word about its
+/// run: two controllers can be at work for a moment, and one of them claim what the other calls missed.
 pub(super) fn settles(history: &[SlotOutcome], slot: Slot) -> bool {
     let is_full = history.len() >= LISTED_SLOTS;
-    history.iter().any(|told| told.slot == slot)
+    history.iter().any(|told| told.slot == slot && told.outcome.has_run())
         || (is_full && history.last().is_some_and(|oldest| slot < oldest.slot))
 }
 

@@ -12,13 +12,9 @@ use crate::{
             Status,
         },
     },
-    plan::{
-        phase::after,
-        slots::{Passed, settles},
-    },
+    plan::slots::{Passed, settles},
 };
 use jiff::Timestamp;
-use std::time::Duration;
 
 /// Remarks of a run's tasks that its summary carries.
 const WARNINGS: usize = 10;
@@ -35,7 +31,8 @@ pub(super) fn forget_future(status: &mut Status, horizon: Timestamp, now: Timest
         }
     }
     let ends_later = |told: &SlotOutcome| {
-        told.seconds.is_some_and(|seconds| after(told.slot.time(), Duration::from_secs(seconds)) > horizon)
+        let left = horizon.duration_since(told.slot.time());
+        told.seconds.is_some_and(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX) > left.as_secs())
     };
     if status.history.iter().any(ends_later) {
         status.history.edit().iter_mut().filter(|told| ends_later(told)).for_each(|told| told.seconds = None);
@@ -141,10 +138,12 @@ pub(super) fn add_passed(status: &mut Status, passed: &[Passed]) {
 }
 
 fn add_slot(status: &mut Status, slot: SlotOutcome) {
-    if status.history.iter().any(|h| h.slot == slot.slot) {
+    if status.history.iter().any(|h| h.slot == slot.slot && (h.outcome.has_run() || !slot.outcome.has_run()))
+    {
         return;
     }
     let history = status.history.edit();
+    history.retain(|h| h.slot != slot.slot);
     history.push(slot);
     history.sort_by_key(|h| std::cmp::Reverse(h.slot));
     history.truncate(LISTED_SLOTS);
@@ -170,10 +169,10 @@ fn is_close(last: Slot, next: &MissedSlots) -> bool {
 
 /// Notes where the snapshots are. What was made elsewhere stays there and leaves the list.
 pub(super) fn set_place(status: &mut Status, policy: &Policy) {
-    let place = Place::new(&policy.destination, &policy.instance);
-    if status.location.as_ref() == Some(&place) {
+    if status.location.as_ref().is_some_and(|place| place.is_at(&policy.destination, &policy.instance)) {
         return;
     }
+    let place = Place::new(&policy.destination, &policy.instance);
     if let Some(old) = status.location.replace(place.clone()) {
         status.former_locations.retain(|p| *p != place && *p != old);
         status.former_locations.insert(0, old);

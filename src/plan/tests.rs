@@ -1127,6 +1127,23 @@ fn nothing_is_claimed_before_it_is_on_record_from_when_on_slots_count() {
 }
 
 #[test]
+fn a_slot_that_was_told_as_missed_while_its_claim_was_on_the_way_is_told_by_its_run() {
+    let mut policy = policy();
+    policy.starting_deadline = Some(Duration::from_secs(600));
+    let mut world = World::new(policy, "2026-11-24T12:00:00Z");
+    world.now = at("2026-11-25T02:09:59Z");
+    let claim = world.decide().actions.remove(0);
+    // Another controller is a moment ahead.
+    world.go_to("2026-11-25T02:10:00Z");
+    assert_eq!(world.outcomes(), ["20261125T020000Z Missed StartingDeadlineExceeded"]);
+    world.apply(&claim);
+    world.settle();
+    world.end_task(report(Verdict::Committed));
+    world.settle();
+    assert_eq!(world.outcomes(), ["20261125T020000Z Succeeded Succeeded"]);
+}
+
+#[test]
 fn a_refusal_of_what_is_not_tried_again_is_not_told() {
     let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
     world.observed.refusal = Some("a name is taken".to_owned());

@@ -26,14 +26,16 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Claim {
     at: Ms,
     request: Option<String>,
+    /// It was on its way when the slot was told as missed.
+    crossed: bool,
     pub ended: Option<Outcome>,
 }
 
 /// All that was ever said and done about one policy since it was made.
 #[derive(Debug)]
 pub struct Ledger {
-    /// Outcomes by what the status said first.
-    pub told: BTreeMap<Slot, Outcome>,
+    /// Outcomes by what the status said first, and when.
+    pub told: BTreeMap<Slot, (Outcome, Ms)>,
     /// Stretches that a status called missed.
     missed: BTreeSet<(Slot, Slot)>,
     pub claims: BTreeMap<Slot, Claim>,
@@ -92,7 +94,10 @@ impl World {
         if ledger.claims.contains_key(&slot) && !self.skewed {
             wrong.push("a second time".to_owned());
         }
-        if let Some(told) = ledger.told.get(&slot).filter(|_| !self.caller.late && ledger.wiped.is_none()) {
+        // Two controllers at once, or a call that took effect late: nobody could know of the other's word.
+        let told = ledger.told.get(&slot);
+        let crossed = told.is_some_and(|(_, at)| self.caller.late || *at > self.caller.looked);
+        if let Some((told, _)) = told.filter(|_| !crossed && ledger.wiped.is_none()) {
             wrong.push(format!("after it was told as {told:?}"));
         }
         if let Some(active) = subject.active_run().filter(|_| calm) {
@@ -124,7 +129,7 @@ impl World {
         for what in wrong {
             self.violated(number, format_args!("claims {slot} {what}"));
         }
-        let claim = Claim { at: self.now, request: run.plan.request.clone(), ended: None };
+        let claim = Claim { at: self.now, request: run.plan.request.clone(), crossed, ended: None };
         self.subjects[number].ledger.claims.insert(slot, claim);
     }
 
@@ -317,20 +322,24 @@ impl World {
     }
 
     fn check_history(&mut self, number: usize, new: &Status, wrong: &mut Vec<String>) {
-        let skewed = self.skewed;
+        let (skewed, now) = (self.skewed, self.now);
         let subject = &mut self.subjects[number];
         let (ledger, old) = (&mut subject.ledger, subject.status.as_ref().map(|s| &*s.value));
         let mut news = 0;
         for entry in &new.history {
             let (slot, outcome) = (entry.slot, entry.outcome);
-            let first = *ledger.told.entry(slot).or_insert_with(|| {
+            let (first, _) = *ledger.told.entry(slot).or_insert_with(|| {
                 news += 1;
-                outcome
+                (outcome, now)
             });
-            if first != outcome && ledger.wiped.is_none() {
+            let claim = ledger.claims.get(&slot);
+            // Its own end is the last word about a run.
+            let crossed = claim.is_some_and(|claim| claim.crossed) && !first.has_run();
+            if first != outcome && !crossed && ledger.wiped.is_none() {
                 wrong.push(format!("{slot} was {first:?} and is now {outcome:?}"));
             }
-            match ledger.claims.get(&slot).map(|claim| claim.ended) {
+            match claim.map(|claim| claim.ended) {
+                Some(None) if crossed && outcome == first => {}
                 Some(ended) if ended != Some(outcome) && ledger.wiped.is_none() => {
                     wrong.push(format!("{slot} is told as {outcome:?}, its run ended as {ended:?}"));
                 }
@@ -348,7 +357,7 @@ impl World {
             wrong.push(format!("{} is no longer told", lost.slot));
         }
         if let Some(last) = &new.last_run {
-            ledger.told.entry(last.slot).or_insert(last.outcome);
+            ledger.told.entry(last.slot).or_insert((last.outcome, now));
         }
         ledger.missed.extend(new.missed.iter().map(|m| (m.first, m.last)));
         let good = |slot: Slot| ledger.claims.get(&slot).is_some_and(|c| c.ended == Some(Outcome::Succeeded));

@@ -188,6 +188,8 @@ pub struct Caller {
     pub clock: Timestamp,
     /// It comes after the caller gave up waiting.
     pub late: bool,
+    /// When the caller looked at the policy last.
+    pub looked: Ms,
 }
 
 /// Everything outside the controller.
@@ -216,7 +218,7 @@ impl World {
     pub fn new(now: Ms, flavour: Flavour, caps: Caps, faults: Faults, bug: Option<Bug>) -> Self {
         Self {
             now,
-            caller: Caller { clock: stamp(now), late: false },
+            caller: Caller { clock: stamp(now), late: false, looked: now },
             flavour,
             caps,
             bug,

@@ -79,8 +79,8 @@ pub struct Report {
 #[derive(Debug)]
 enum Event {
     Look(usize, u32),
-    /// A call that was made when the caller's clock showed the time.
-    Effect(usize, u32, Box<Call>, Timestamp, Option<Ms>),
+    /// A call, and when it is answered.
+    Effect(usize, u32, Box<Call>, Caller, Option<Ms>),
     Answer(usize, u32, Box<Answer>),
     Hint(usize, u32, Wake),
     Task(usize, String, Act),
@@ -102,6 +102,8 @@ struct Process {
     offset: Ms,
     /// When it looks next.
     planned: Option<Ms>,
+    /// When it looked at each policy last.
+    looked: Vec<Ms>,
 }
 
 pub struct Simulation {
@@ -269,9 +271,12 @@ impl Simulation {
                     self.pump(who);
                 }
             }
-            Event::Effect(who, incarnation, call, clock, answer_at) => {
+            Event::Effect(who, incarnation, call, caller, answer_at) => {
                 let late = answer_at.is_none();
-                let answer = self.perform(&call, Caller { clock, late });
+                if !late {
+                    self.looks(who, &call);
+                }
+                let answer = self.perform(&call, Caller { late, ..caller });
                 if let Some(at) = answer_at {
                     self.agenda.plan(at, Event::Answer(who, incarnation, Box::new(answer)));
                 }
@@ -454,7 +459,8 @@ impl Simulation {
             let Some(answer) = self.make(who, &call) else { continue };
             let (answer, further) = bugs::answered(self.plan.bug, &call, answer);
             if let Some(further) = further {
-                self.perform(&further, Caller { clock, late: false });
+                let caller = self.caller(who, &further);
+                self.perform(&further, caller);
             }
             let next = self.processes[who].machine.as_mut().and_then(|m| m.answer(answer, clock));
             calls.extend(next);
@@ -475,6 +481,23 @@ impl Simulation {
         }
     }
 
+    /// Notes that a controller sees a policy now.
+    fn looks(&mut self, who: usize, call: &Call) {
+        if let Call::Observe(id) = call {
+            let looked = &mut self.processes[who].looked;
+            looked.resize(looked.len().max(World::number(id) + 1), 0);
+            looked[World::number(id)] = self.now;
+        }
+    }
+
+    fn caller(&self, who: usize, call: &Call) -> Caller {
+        let looked = match call {
+            Call::List | Call::Observe(_) => self.now,
+            Call::Act(id, _) => self.processes[who].looked[World::number(id)],
+        };
+        Caller { clock: self.clock(who), late: false, looked }
+    }
+
     /// Makes one call; the answer, if it comes at once.
     fn make(&mut self, who: usize, call: &Call) -> Option<Answer> {
         let is_effect = matches!(call, Call::Act(..));
@@ -484,14 +507,17 @@ impl Simulation {
             self.world().effort.causes += 1;
         }
         let incarnation = self.processes[who].incarnation;
-        let clock = self.clock(who);
+        if matches!(fate, Fate::Fine) {
+            self.looks(who, call);
+        }
+        let caller = self.caller(who, call);
         match fate {
-            Fate::Fine => Some(self.perform(call, Caller { clock, late: false })),
+            Fate::Fine => Some(self.perform(call, caller)),
             Fate::Refused => Some(call.failed(PortError::Unavailable("not now".to_owned()))),
             Fate::Conflict => Some(call.failed(PortError::Conflict("somebody else wrote".to_owned()))),
             Fate::Slow(first, second) => {
                 let answer_at = self.now + first + second;
-                let effect = Event::Effect(who, incarnation, Box::new(call.clone()), clock, Some(answer_at));
+                let effect = Event::Effect(who, incarnation, Box::new(call.clone()), caller, Some(answer_at));
                 self.agenda.plan(self.now + first, effect);
                 None
             }
@@ -499,7 +525,7 @@ impl Simulation {
                 let lost = call.failed(PortError::MaybeDone("no answer".to_owned()));
                 self.agenda.plan(self.now + DEADLINE, Event::Answer(who, incarnation, Box::new(lost)));
                 if let Some(after) = done {
-                    let effect = Event::Effect(who, incarnation, Box::new(call.clone()), clock, None);
+                    let effect = Event::Effect(who, incarnation, Box::new(call.clone()), caller, None);
                     self.agenda.plan(self.now + after, effect);
                 }
                 None
@@ -509,7 +535,7 @@ impl Simulation {
                 None
             }
             Fate::CrashAfter => {
-                self.perform(call, Caller { clock, late: false });
+                self.perform(call, caller);
                 self.crash(who);
                 None
             }
