@@ -30,7 +30,7 @@ crash: setup ## the crash matrix, all of it (hours): CRASH_POINTS=10 for fewer p
 	$(CARGO) test --locked --test e2e -- --ignored --exact nights::a_token_that_can_be_renewed_once_lasts_sixty_nights
 
 soak: ## a million simulated policy-years of bad luck on all cores (hours): SOAK_YEARS=1000 for fewer
-	GLIBC_TUNABLES=glibc.malloc.tcache_count=4000 $(CARGO) test --locked --release --test sim -- --ignored --nocapture --exact soak::soak hunt::every_planted_bug_is_found_by_any_faults
+	$(CARGO) test --locked --release --test sim -- --ignored --nocapture --exact soak::soak hunt::every_planted_bug_is_found_by_any_faults
 
 replay: ## one seed of the simulation, step by step: make replay SEED=7
 	$(CARGO) test --locked --test sim -- --ignored --nocapture --exact soak::replay

@@ -367,6 +367,13 @@ impl Place {
     pub fn new(destination: &Location, instance: &InstanceName) -> Self {
         Self { destination: destination.to_string(), instance: instance.clone() }
     }
+
+    /// True for the place that [`Place::new`] would make.
+    pub fn is_at(&self, destination: &Location, instance: &InstanceName) -> bool {
+        let path = self.destination.strip_prefix(destination.remote.as_str());
+        let path = path.and_then(|rest| rest.strip_prefix(':'));
+        self.instance == *instance && path == Some(destination.path.as_str())
+    }
 }
 
 impl std::fmt::Display for Place {

@@ -113,8 +113,8 @@ impl<'a> Pass<'a> {
         self.delete(&[task], "it is past its deadline");
     }
 
-    fn record_run(&mut self, recorded: &Recorded<Run>, run: &Run) {
-        if run.state != recorded.value.state {
+    fn record_run(&mut self, recorded: &Recorded<Run>, run: &Arc<Run>) {
+        if !Arc::ptr_eq(run, &recorded.value) && run.state != recorded.value.state {
             let (slot, revision) = (run.slot, recorded.revision.clone());
             self.act(Action::RecordRun { slot, revision, state: Box::new(run.state.clone()) });
         }

@@ -7,6 +7,7 @@ mod effort;
 mod faults;
 mod hunt;
 mod invariants;
+mod memory;
 mod orchestrator;
 mod people;
 mod policies;

@@ -20,7 +20,7 @@ pub(super) fn after(fields: &[Field; 5], time: DateTime) -> Option<DateTime> {
         {
             return Some(date.at(hour, minute, 0, 0));
         }
-        date = date.tomorrow().ok()?;
+        date = next_day(fields, date)?;
         found = hour.first(0).zip(minute.first(0));
     }
 }
@@ -42,8 +42,30 @@ pub(super) fn until(fields: &[Field; 5], time: DateTime) -> Option<DateTime> {
         {
             return Some(date.at(hour, minute, 0, 0));
         }
-        date = date.yesterday().ok()?;
+        date = day_before(fields, date)?;
         found = hour.last(23).zip(minute.last(59));
+    }
+}
+
+/// The next day after `date` that may match: where only the day of the month is given, the days between are passed over.
+fn next_day([_, _, day, _, weekday]: &[Field; 5], date: Date) -> Option<Date> {
+    if day.any || !weekday.any {
+        return date.tomorrow().ok();
+    }
+    match day.first(date.day() + 1).filter(|day| *day <= date.days_in_month()) {
+        Some(day) => Date::new(date.year(), date.month(), day).ok(),
+        None => date.last_of_month().tomorrow().ok(),
+    }
+}
+
+/// The same backwards.
+fn day_before([_, _, day, _, weekday]: &[Field; 5], date: Date) -> Option<Date> {
+    if day.any || !weekday.any {
+        return date.yesterday().ok();
+    }
+    match day.last(date.day() - 1).filter(|day| *day > 0) {
+        Some(day) => Date::new(date.year(), date.month(), day).ok(),
+        None => date.first_of_month().yesterday().ok(),
     }
 }
 
