@@ -496,6 +496,8 @@ impl World {
             {
                 None
             }
+            // No policy of the simulation asks for it.
+            ConditionType::Bootstrapped => None,
             _ => Some(Truth::True),
         };
         for kind in ConditionType::ALL {
