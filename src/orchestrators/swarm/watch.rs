@@ -29,6 +29,8 @@ const WAKES: usize = 1024;
 const POLL: Duration = Duration::from_millis(1500);
 /// After the end of the last task, so many looks more: a task that was made a moment ago may not be listed yet.
 const LOOKS_AFTER: u32 = 5;
+/// While nothing goes on, it is seen this often whether anybody is left to be told.
+const TURN: Duration = Duration::from_secs(60);
 /// Events that come faster than this are taken together, so many at most: a rollout has many.
 const QUIET: Duration = Duration::from_millis(200);
 const TOGETHER: usize = 256;
@@ -126,7 +128,7 @@ impl Hints {
 /// Listens and looks until nobody is left to be told.
 pub(super) fn start(engine: &Arc<Engine>, hints: &Arc<Hints>) {
     tokio::spawn(listen(Arc::clone(engine), Arc::downgrade(hints)));
-    tokio::spawn(poll(Arc::clone(engine), Arc::downgrade(hints)));
+    tokio::spawn(poll(Arc::clone(engine), Arc::downgrade(hints), TURN));
 }
 
 async fn listen(engine: Arc<Engine>, hints: Weak<Hints>) {
@@ -197,13 +199,15 @@ fn meaning(event: &Event) -> Option<Told> {
 /// How a policy's tasks are: for each, its identity, its state, and whether its node is away.
 type Picture = BTreeMap<String, (String, bool)>;
 
-async fn poll(engine: Arc<Engine>, hints: Weak<Hints>) {
+async fn poll(engine: Arc<Engine>, hints: Weak<Hints>, pause: Duration) {
     let mut before: HashMap<String, Picture> = HashMap::new();
     loop {
         {
             let Some(hints) = hints.upgrade() else { return };
-            // Now and then it is seen whether anybody is left.
-            let _ = tokio::time::timeout(Duration::from_secs(60), hints.begun.notified()).await;
+            // After a turn of waiting there is nothing to look at.
+            if tokio::time::timeout(pause, hints.begun.notified()).await.is_err() {
+                continue;
+            }
         }
         let mut idle = 0;
         while idle <= LOOKS_AFTER {
@@ -266,5 +270,19 @@ mod tests {
             .unwrap();
             assert_eq!(meaning(&event), expected, "{kind} {action} {name}");
         }
+    }
+
+    #[tokio::test]
+    async fn nobody_is_asked_about_tasks_while_none_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let (hints, _wakes) = Hints::new();
+        let engine = Arc::new(Engine::at(&socket).unwrap());
+        tokio::spawn(poll(engine, Arc::downgrade(&hints), Duration::from_millis(10)));
+        let asked = tokio::time::timeout(POLL * 3 / 2, listener.accept()).await;
+        assert!(asked.is_err(), "the engine was asked");
+        hints.poll();
+        tokio::time::timeout(POLL * 3, listener.accept()).await.expect("a task may go on").unwrap();
     }
 }
