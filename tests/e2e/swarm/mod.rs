@@ -3,7 +3,9 @@
 mod bed;
 mod journey;
 mod page;
+mod secrets;
 mod states;
+mod witness;
 
 use crate::support::swarm::{self, Stack, Swarm, image};
 use std::{

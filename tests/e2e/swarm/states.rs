@@ -13,7 +13,7 @@ use std::{
 const STACK: &str = "states";
 
 /// A verb on the first manager, whose engine it finds by the environment.
-fn backstay(swarm: &Swarm, arguments: &[&str]) -> Output {
+pub(super) fn backstay(swarm: &Swarm, arguments: &[&str]) -> Output {
     let mut command = Command::new("timeout");
     command.args(["--foreground", "--kill-after=5", "170", env!("CARGO_BIN_EXE_backstay")]).args(arguments);
     command.env("DOCKER_HOST", format!("unix://{}", swarm.manager().socket().display()));
@@ -22,7 +22,7 @@ fn backstay(swarm: &Swarm, arguments: &[&str]) -> Output {
 
 /// Waits for a controller, and for the policy to be declared.
 #[track_caller]
-fn known(swarm: &Swarm, policy: &str) {
+pub(super) fn known(swarm: &Swarm, policy: &str) {
     until(&format!("{policy} is known"), || {
         let status = said(&backstay(swarm, &["status", policy]));
         let is_there = status.contains(policy) && !status.contains("there is no policy");
@@ -30,12 +30,12 @@ fn known(swarm: &Swarm, policy: &str) {
     });
 }
 
-fn said(output: &Output) -> String {
+pub(super) fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// A service that carries a policy; its volume is where it runs, on the manager, and nowhere else.
-fn carrier(policy: &str, labels: &[(&str, &str)]) -> String {
+pub(super) fn carrier(policy: &str, labels: &[(&str, &str)]) -> String {
     let mut text = format!(
         "  {policy}:\n    image: {}\n    command: [sleep, '100000']\n    stop_grace_period: 1s\n    secrets: [rclone]\n    \
          volumes: ['only:/only']\n    deploy:\n      endpoint_mode: dnsrr\n      placement: {{constraints: [node.role == manager]}}\n      labels:\n",
@@ -53,7 +53,12 @@ fn carrier(policy: &str, labels: &[(&str, &str)]) -> String {
     text
 }
 
-fn deploy<'a>(swarm: &'a Swarm, name: &str, config: &str, carriers: &[String]) -> (Stack<'a>, Scratch) {
+pub(super) fn deploy<'a>(
+    swarm: &'a Swarm,
+    name: &str,
+    config: &str,
+    carriers: &[String],
+) -> (Stack<'a>, Scratch) {
     let scratch = Scratch::new("secret");
     let secret = scratch.file("rclone.conf", config);
     let text = format!(
@@ -68,7 +73,7 @@ fn deploy<'a>(swarm: &'a Swarm, name: &str, config: &str, carriers: &[String]) -
 #[test]
 fn a_source_that_is_missing_is_told_by_what_it_is() {
     let Some(swarm) = with_controller() else { return };
-    let remote = Served::new(swarm, 8081);
+    let remote = Served::new(swarm, 8083);
     let storage = swarm.storage();
     fs::create_dir_all(storage.mnt().join("homes")).unwrap();
     let bare =

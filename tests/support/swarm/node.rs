@@ -175,11 +175,16 @@ impl Node {
         command
     }
 
+    /// The node's `/proc`: all that runs on it, in its containers as well.
+    pub fn proc(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root/proc", self.init))
+    }
+
     /// Does something in the network of a container of this node.
     pub fn in_network_of<T: Send>(&self, container: &str, work: impl FnOnce() -> T + Send) -> T {
         let pid = self.docker(["inspect", "--format", "{{.State.Pid}}", container]);
-        // That id is one of the node's own; its `/proc` knows it.
-        in_network(Path::new(&format!("/proc/{}/root/proc/{pid}/ns/net", self.init)), work)
+        // That id is one of the node's own.
+        in_network(&self.proc().join(pid).join("ns/net"), work)
     }
 
     /// Loads a tarball of images.
