@@ -1,6 +1,6 @@
 # Each target does its own set-up. Tools are cached in ~/.cache/backstay (BACKSTAY_CACHE), outside the clone.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test e2e-swarm crash soak replay check generate demo bench clean-cache
+.PHONY: help setup build test e2e-swarm crash soak replay check generate demo bench bench-swarm clean-cache
 GENERATED := docs/reference/resources.md crds/backstay.yaml
 PYTHON ?= python3
 CARGO ?= cargo
@@ -22,7 +22,7 @@ test: setup ## every test, those on real servers and remotes included
 
 e2e-swarm: setup ## all that must hold on a real Swarm, on Docker Engine 20.10 and 29 (root only)
 	@$(PYTHON) tools/setup.py engine29
-	@$(PYTHON) tools/e2e_swarm.py $(CARGO) test --locked --test e2e -- --include-ignored swarm::
+	@$(PYTHON) tools/e2e_swarm.py $(CARGO) test --locked --test e2e -- --include-ignored swarm:: --skip swarm::measure
 
 crash: setup ## the crash matrix, all of it (hours): CRASH_POINTS=10 for fewer points a case, CRASH_CASE=kill-task for one case
 	$(CARGO) test --locked --test e2e -- --ignored --nocapture --exact crash::all_of_the_crash_matrix
@@ -54,6 +54,9 @@ demo: setup build ## a backup and a full restore of a real replica set and a hom
 bench: setup build ## compare with the seed's script, restic and a pipe by hand: target/bench/results.md
 	@$(PYTHON) tools/setup.py restic
 	@$(PYTHON) tools/bench.py
+
+bench-swarm: setup ## the controller with 500 policies on a real Swarm (root only, forty minutes): target/bench/swarm.json; BACKSTAY_BENCH_POLICIES=50 for fewer
+	BACKSTAY_REQUIRE_SWARM=1 $(CARGO) test --locked --release --test e2e -- --ignored --nocapture --exact swarm::measure::many_policies
 
 clean-cache: ## remove the tools and the benchmark's corpus; the next run fetches them again
 	@$(PYTHON) tools/setup.py clean

@@ -2,6 +2,7 @@
 
 mod bed;
 mod journey;
+mod measure;
 mod page;
 mod secrets;
 mod states;

@@ -4,6 +4,7 @@
 //! test that cuts nodes off or kills daemons. Nothing of it has a name outside its namespaces, so swarms never meet, and
 //! all of it ends with the test process, however that ends: the kernel kills the nodes, a janitor removes the rest.
 
+pub mod counted;
 pub mod engine;
 pub mod image;
 pub mod janitor;
