@@ -139,6 +139,17 @@ impl SwarmSite {
         let status = status_of(&id, configs);
         Known { id, generation: Some(generation), changed_at: created_at, policy, status }
     }
+
+    /// True while a task of the service runs.
+    async fn is_up(&self, service: &str) -> Result<bool, Failure> {
+        let tasks = match self.engine.tasks_of(&[service]).await {
+            Err(refusal) if refusal.is_absent() => return Ok(false),
+            tasks => tasks.map_err(failed)?,
+        };
+        // It works already while its first health check is waited for.
+        let is_up = |task: &Task| matches!(task.status.state.as_str(), "starting" | "running");
+        Ok(tasks.iter().any(is_up))
+    }
 }
 
 fn unknown_image(error: PortError) -> Failure {
@@ -185,18 +196,12 @@ impl site::Site for SwarmSite {
         let start = "docker stack deploy -c backstay.yaml backstay".to_owned();
         let nobody = Controller { place, start, ..Controller::default() };
         let Some(notice) = Notice::read(&self.engine).await.map_err(failed)? else { return Ok(nobody) };
-        let runs = match &notice.service {
-            None => Some("a process that a person started".to_owned()),
-            Some(service) => match self.engine.tasks_of(&[service]).await {
-                Err(refusal) if refusal.is_absent() => None,
-                tasks => {
-                    // It works already while its first health check is waited for.
-                    let is_up = |task: &Task| matches!(task.status.state.as_str(), "starting" | "running");
-                    let runs = tasks.map_err(failed)?.iter().any(is_up);
-                    runs.then(|| format!("service {service}"))
-                }
-            },
-        };
+        let mut runs = notice.service.is_none().then(|| "a process that a person started".to_owned());
+        for service in notice.services() {
+            if runs.is_none() && self.is_up(service).await? {
+                runs = Some(format!("service {service}"));
+            }
+        }
         Ok(Controller { runs, since: notice.since, ..nobody })
     }
 

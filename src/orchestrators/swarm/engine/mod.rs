@@ -177,6 +177,17 @@ impl Engine {
         }
     }
 
+    /// One service, by name or identity; nothing when there is none.
+    ///
+    /// # Errors
+    /// As all calls.
+    pub async fn find_service(&self, name: &str) -> Result<Option<Service>, Refusal> {
+        match self.service(name).await {
+            Err(refusal) if refusal.is_absent() => Ok(None),
+            service => service.map(Some),
+        }
+    }
+
     /// Makes a config.
     ///
     /// # Errors
