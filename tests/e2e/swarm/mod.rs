@@ -1,14 +1,18 @@
 //! On a real Docker Swarm.
 
 mod bed;
+mod controller;
+mod cut;
 mod journey;
 mod measure;
+mod own;
 mod page;
 mod secrets;
 mod states;
+mod undisturbed;
 mod witness;
 
-use crate::support::swarm::{self, Stack, Swarm, image};
+use crate::support::swarm::{self, Stack, Swarm, image, node::Node};
 use std::{
     path::{Path, PathBuf},
     sync::OnceLock,
@@ -34,14 +38,25 @@ fn stack_file(name: &str) -> PathBuf {
 /// Waits until something holds, for three minutes at most: a slot comes every minute.
 #[track_caller]
 fn until(what: &str, holds: impl Fn() -> bool) {
+    assert!(
+        within(Duration::from_secs(180), holds),
+        "{what}: not within three minutes{}",
+        said_by_the_controller()
+    );
+}
+
+/// Waits until something holds; false when it does not in this time.
+fn within(time: Duration, holds: impl Fn() -> bool) -> bool {
     let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(180) {
+    loop {
         if holds() {
-            return;
+            return true;
+        }
+        if start.elapsed() > time {
+            return false;
         }
         thread::sleep(Duration::from_millis(200));
     }
-    panic!("{what}: not within three minutes{}", said_by_the_controller());
 }
 
 fn said_by_the_controller() -> String {
@@ -61,9 +76,21 @@ fn backstay(swarm: &Swarm, arguments: &[&str]) -> String {
 
 /// A label of the config with a policy's status; empty where there is none yet.
 fn status(swarm: &Swarm, policy: &str, label: &str) -> String {
+    status_on(swarm.manager(), policy, label).unwrap()
+}
+
+/// As [`status`], on any manager; what it said where it cannot tell.
+fn status_on(manager: &Node, policy: &str, label: &str) -> Result<String, String> {
     let of = format!("label=backstay.policy={policy}");
-    let listed =
-        swarm.docker(["config", "ls", "--quiet", "--filter", "label=backstay.kind=status", "--filter", &of]);
-    let Some(id) = listed.lines().next() else { return String::new() };
-    swarm.docker(["config", "inspect", "--format", &format!("{{{{index .Spec.Labels \"{label}\"}}}}"), id])
+    let listed = manager.ask([
+        "config",
+        "ls",
+        "--quiet",
+        "--filter",
+        "label=backstay.kind=status",
+        "--filter",
+        &of,
+    ])?;
+    let Some(id) = listed.lines().next() else { return Ok(String::new()) };
+    manager.ask(["config", "inspect", "--format", &format!("{{{{index .Spec.Labels \"{label}\"}}}}"), id])
 }

@@ -3,7 +3,7 @@
 use super::{until, with_controller};
 use crate::support::{
     Scratch,
-    swarm::{Stack, Swarm, image, remote::Served},
+    swarm::{Stack, Swarm, image, node::Node, remote::Served},
 };
 use std::{
     fs,
@@ -14,9 +14,14 @@ const STACK: &str = "states";
 
 /// A verb on the first manager, whose engine it finds by the environment.
 pub(super) fn backstay(swarm: &Swarm, arguments: &[&str]) -> Output {
+    backstay_on(swarm.manager(), arguments)
+}
+
+/// A verb on any manager.
+pub(super) fn backstay_on(manager: &Node, arguments: &[&str]) -> Output {
     let mut command = Command::new("timeout");
     command.args(["--foreground", "--kill-after=5", "170", env!("CARGO_BIN_EXE_backstay")]).args(arguments);
-    command.env("DOCKER_HOST", format!("unix://{}", swarm.manager().socket().display()));
+    command.env("DOCKER_HOST", format!("unix://{}", manager.socket().display()));
     command.env("BACKSTAY_ORCHESTRATOR", "swarm").output().unwrap()
 }
 

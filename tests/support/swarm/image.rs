@@ -22,7 +22,12 @@ const KEPT: usize = 4;
 
 /// Tarballs of the images, for `docker load`; what is not in the cache yet is built on a node first.
 pub fn tarballs(builder: &Node) -> Vec<PathBuf> {
-    vec![cached("mongo", mongo_key(), builder, build_mongo), cached("backstay", key(), builder, build)]
+    vec![cached("mongo", mongo_key(), builder, build_mongo), backstay(builder)]
+}
+
+/// The tarball of Backstay's image.
+pub fn backstay(builder: &Node) -> PathBuf {
+    cached("backstay", key(), builder, build)
 }
 
 type Build = fn(&Node, &Path) -> String;

@@ -150,6 +150,18 @@ impl Swarm {
         node::link(self.switch.pid(), node.number(), "up");
     }
 
+    /// Keeps two nodes from each other; both reach everything else.
+    pub fn part(&self, one: &Node, other: &Node) {
+        node::route(one, other, node::Route::Lost);
+        node::route(other, one, node::Route::Lost);
+    }
+
+    /// Lets them reach each other again.
+    pub fn rejoin(&self, one: &Node, other: &Node) {
+        node::route(one, other, node::Route::Found);
+        node::route(other, one, node::Route::Found);
+    }
+
     /// Loads a tarball of images on every node.
     pub fn load(&self, tarball: &Path) {
         in_parallel(&self.nodes, |node| node.load(tarball));
@@ -160,6 +172,11 @@ impl Swarm {
         for tarball in image::tarballs(self.manager()) {
             self.load(&tarball);
         }
+    }
+
+    /// Loads Backstay's image alone: enough where policies are configs.
+    pub fn load_backstay(&self) {
+        self.load(&image::backstay(self.manager()));
     }
 
     /// A folder that goes with the swarm.

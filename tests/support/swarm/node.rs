@@ -68,6 +68,22 @@ pub fn link(switch: u32, number: usize, state: &str) {
     ip(switch, &["link", "set", &format!("v{number}"), state]);
 }
 
+/// Makes a node lose what it sends to another one, and only that; or no longer.
+pub fn route(node: &Node, to: &Node, change: Route) {
+    let change = match change {
+        Route::Lost => "add",
+        Route::Found => "del",
+    };
+    ip(node.init, &["route", change, "unreachable", &format!("{}/32", to.address())]);
+}
+
+/// See [`route`].
+#[derive(Debug, Clone, Copy)]
+pub enum Route {
+    Lost,
+    Found,
+}
+
 /// `ip` in the network namespace of a process.
 fn ip(pid: u32, arguments: &[&str]) {
     let mut command = Command::new("nsenter");
@@ -158,6 +174,18 @@ impl Node {
         let mut command = self.command(arguments);
         let output = command.output().expect("docker starts");
         said(&command, &output)
+    }
+
+    /// As [`Node::docker`], of an engine that may be away or without a leader: what it said is an error then.
+    pub fn ask<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Result<String, String> {
+        let output = self.command(arguments).output().expect("docker starts");
+        let text = |bytes| String::from_utf8_lossy(bytes).trim_end().to_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    /// Makes a container stand still. A machine that is busy may not freeze one at once.
+    pub fn pause(&self, container: &str) {
+        wait("a container that stands still", || self.ask(["pause", container]).is_ok());
     }
 
     /// `docker …` on this node, to be started.
