@@ -102,7 +102,7 @@ pub fn run(config: &Config) -> Result<Recorded<Run>, String> {
 
 /// True for the record of a run that is not over; one that cannot be read may be of one.
 pub fn is_active_run(config: &Config) -> bool {
-    kind_of(config) == Some(kind::RUN) && run(config).is_ok_and(|run| run.value.state.end.is_none())
+    kind_of(config) == Some(kind::RUN) && run(config).map_or(true, |run| run.value.state.end.is_none())
 }
 
 /// A request that was not answered: what is asked, or why it cannot be done. `None` for one that was.

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     domain::{
         names::SourceName,
+        policy::VolumePlace,
         restore::{MongodbTarget, RestoreRequest, VolumeTarget},
         snapshot::SnapshotSummary,
         verdict::{Failure, Verdict},
@@ -154,12 +155,20 @@ pub async fn make(
 /// The directory that is filled.
 ///
 /// # Errors
-/// A volume that only its orchestrator can open.
+/// A volume that only its orchestrator can open; one that was mounted for this task and leads through a symlink, which
+/// whoever may write there could have made: to whatever else is mounted.
 pub(super) fn directory(target: &VolumeTarget) -> Result<&Path, Failure> {
-    target.place.directory().ok_or_else(|| {
+    let Some(directory) = target.place.directory() else {
         let message = format!("{} is no directory of this host", target.place);
-        Failure::permanent("VolumeNotSupported", message).fix("name a directory: --volume NAME=DIRECTORY")
-    })
+        return Err(Failure::permanent("VolumeNotSupported", message)
+            .fix("name a directory: --volume NAME=DIRECTORY"));
+    };
+    let is_mounted = matches!(target.place, VolumePlace::Mounted { .. });
+    if is_mounted && directory.ancestors().any(Path::is_symlink) {
+        let message = format!("{} leads through a symlink, which could lead anywhere", target.place);
+        return Err(Failure::permanent("TargetIsALink", message).fix("name the directory that it leads to"));
+    }
+    Ok(directory)
 }
 
 /// A source of the snapshot.
@@ -266,5 +275,35 @@ impl Look {
             counted.try_for_each(|record| record.map(drop))?;
         }
         Ok(plan)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_persons_own_path_may_lead_through_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::fs::create_dir(folder.path().join("real")).unwrap();
+        std::os::unix::fs::symlink("real", &link).unwrap();
+        let reason = |place| {
+            let (include, metadata) = (Vec::new(), Default::default());
+            let name = "homes".parse().unwrap();
+            let target = VolumeTarget { name, place, include, delete_extra: false, metadata };
+            directory(&target).err().map(|failure| failure.reason)
+        };
+        let mounted = |at: &Path| VolumePlace::Mounted { at: at.to_owned(), name: "/mnt/homes".to_owned() };
+        let table = [
+            (VolumePlace::HostPath(link.clone()), None),
+            (mounted(&link), Some("TargetIsALink")),
+            (mounted(&link.join("below")), Some("TargetIsALink")),
+            (mounted(&folder.path().join("real/missing")), None),
+            (VolumePlace::Named("homes".to_owned()), Some("VolumeNotSupported")),
+        ];
+        for (place, expected) in table {
+            assert_eq!(reason(place.clone()).as_deref(), expected, "{place:?}");
+        }
     }
 }
