@@ -219,7 +219,8 @@ impl Machine {
             }
             PortError::Rejected(message) => {
                 warn!(policy = %id, %error, "refused");
-                entry.refusal = Some(message.clone());
+                // Of what the policy no longer says nothing needs to be told.
+                entry.refusal = Some(message.clone()).filter(|_| !entry.outdated);
             }
         }
         self.queue.fail(id, now);
@@ -254,6 +255,29 @@ mod tests {
         let act = machine.answer(Answer::Observed(id.clone(), Ok(Box::default())), now).unwrap();
         machine.answer(act.failed(PortError::Rejected("no".to_owned())), now);
         assert!(!occupies(&machine), "it has none");
+    }
+
+    #[test]
+    fn a_refusal_of_what_the_policy_said_before_is_not_kept() {
+        let now = Timestamp::UNIX_EPOCH;
+        let id: PolicyId = "a".parse().unwrap();
+        let forget = Action::DeleteRun { slot: "20261125T020000Z".parse().unwrap() };
+        let decide =
+            move |_: &_, _: &_, _: &_, _| Decision { actions: vec![forget.clone()], ..Decision::default() };
+        let mut machine = Machine::new(Settings::default(), Box::new(decide), now);
+        let look = || Answer::Observed(id.clone(), Ok(Box::default()));
+        machine.answer(Answer::Listed(Ok(vec![declared("a")])), now);
+        assert!(machine.answer(look(), now).is_none(), "the first look only shows what is used");
+        machine.due(now);
+        let act = machine.answer(look(), now).unwrap();
+        let edited = Declared { generation: 2, ..declared("a") };
+        machine.answer(Answer::Listed(Ok(vec![edited])), now);
+        machine.answer(act.failed(PortError::Rejected("no".to_owned())), now);
+        assert_eq!(machine.queue.entries[&id].refusal, None);
+        machine.due(now + SignedDuration::from_secs(2));
+        let act = machine.answer(look(), now).unwrap();
+        machine.answer(act.failed(PortError::Rejected("no".to_owned())), now);
+        assert!(machine.queue.entries[&id].refusal.is_some(), "that is of now");
     }
 
     #[test]

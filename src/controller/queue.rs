@@ -53,6 +53,8 @@ pub(super) struct Entry {
     pub seen: bool,
     /// A look succeeded: what it uses is known. Until then it is taken to use what it may.
     pub known: bool,
+    /// Looks that failed until then, those of others not.
+    guessed: u32,
     /// Where its run goes to.
     pub occupies: Option<Location>,
     /// Where its preflight looks.
@@ -67,6 +69,8 @@ pub(super) struct Entry {
     credit: (u32, Timestamp),
     /// Why an action was refused for good, until a pass meets no refusal.
     pub refusal: Option<String>,
+    /// It says something else than what the pass under way was decided from.
+    pub outdated: bool,
 }
 
 /// Whether a policy waits for a cap.
@@ -103,6 +107,7 @@ impl Entry {
             again: false,
             seen: false,
             known: false,
+            guessed: 0,
             occupies: None,
             preflight: None,
             room: Room::Enough,
@@ -110,6 +115,7 @@ impl Entry {
             failures: 0,
             credit: (FAST_PASSES, now),
             refusal: None,
+            outdated: false,
         }
     }
 
@@ -134,7 +140,7 @@ impl Entry {
     /// The first look found where its run and its preflight go to.
     pub(super) fn found(&mut self, occupies: Option<Location>, preflight: Option<Location>) {
         (self.occupies, self.preflight) = (occupies, preflight);
-        (self.seen, self.known) = (true, true);
+        (self.seen, self.known, self.guessed) = (true, true, 0);
     }
 
     /// Looks again at `at`, or at once when a hint came during the pass.
@@ -151,7 +157,10 @@ impl Entry {
         if !self.seen {
             self.occupies = self.destination().cloned();
         }
-        if !self.known && others_are_fine && self.failures > GUESSED_LOOKS {
+        if !self.known && others_are_fine {
+            self.guessed += 1;
+        }
+        if self.guessed > GUESSED_LOOKS {
             self.occupies = None;
         }
         self.seen = true;
@@ -192,7 +201,9 @@ impl Queue {
         for declared in declared {
             let id = declared.id.clone();
             let mut entry = old.remove(&id).unwrap_or_else(|| Entry::new(declared.clone(), now));
-            if entry.declared != declared || resync {
+            let is_changed = entry.declared != declared;
+            if is_changed || resync {
+                entry.outdated |= is_changed;
                 entry.declared = declared;
                 entry.refusal = None;
                 entry.wake(now);
@@ -252,6 +263,7 @@ impl Queue {
             if decision.preflight.is_some() {
                 entry.preflight.clone_from(&decision.preflight);
             }
+            entry.outdated = false;
             entry.room = decision.wants_room.map_or(Room::Enough, Room::Wanted);
             entry.pass = Some(Pass::new(decision));
         }
@@ -390,6 +402,11 @@ pub(super) mod tests {
         let mut queue = Queue::default();
         queue.replace(vec![declared("a"), declared("b")], false, now);
         let others = |queue: &Queue| queue.load(&"b".parse().unwrap(), Caps::default()).active;
+        // As long as nobody can be looked at, nothing is learnt of it.
+        for _ in 0..=2 * GUESSED_LOOKS {
+            queue.fail(&id, now);
+            assert_eq!(others(&queue), 1);
+        }
         for failures in 1..=GUESSED_LOOKS + 1 {
             queue.decided(&"b".parse().unwrap(), Decision::default());
             queue.succeed(&"b".parse().unwrap(), Caps::default(), now);
