@@ -124,6 +124,7 @@ impl<'a> Calm<'a> {
 
 /// Deployed anew, pruned, updated and rolled back while a run goes on: each is the user's alone, and the run ends well.
 #[test]
+#[ignore = "a minute and more: make e2e-swarm"]
 fn what_users_do_to_a_service_during_a_run_is_done_to_it_alone() {
     let Some(swarm) = with_controller() else { return };
     let limit = "64k";
@@ -159,6 +160,7 @@ fn what_users_do_to_a_service_during_a_run_is_done_to_it_alone() {
 
 /// A rollout that failed and is paused stays so over a whole run: what is left of the service is not replaced.
 #[test]
+#[ignore = "a minute and more: make e2e-swarm"]
 fn a_rollout_that_is_paused_stays_paused() {
     let Some(swarm) = with_controller() else { return };
     let calm = Calm::new(swarm, "paused", 8093, "1M");
