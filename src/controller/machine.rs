@@ -239,14 +239,19 @@ mod tests {
     use super::*;
     use crate::controller::queue::tests::declared;
 
-    #[test]
-    fn a_look_that_succeeds_ends_the_guess_though_what_follows_fails() {
+    /// A machine whose every decision is one action; a policy, and the time.
+    fn that_always_acts() -> (Machine, PolicyId, Timestamp) {
         let now = Timestamp::UNIX_EPOCH;
-        let id: PolicyId = "a".parse().unwrap();
         let forget = Action::DeleteRun { slot: "20261125T020000Z".parse().unwrap() };
         let decide =
             move |_: &_, _: &_, _: &_, _| Decision { actions: vec![forget.clone()], ..Decision::default() };
-        let mut machine = Machine::new(Settings::default(), Box::new(decide), now);
+        let machine = Machine::new(Settings::default(), Box::new(decide), now);
+        (machine, "a".parse().unwrap(), now)
+    }
+
+    #[test]
+    fn a_look_that_succeeds_ends_the_guess_though_what_follows_fails() {
+        let (mut machine, id, now) = that_always_acts();
         let occupies = |machine: &Machine| machine.queue.entries[&id].occupies.is_some();
         machine.answer(Answer::Listed(Ok(vec![declared("a")])), now);
         let refused = PortError::Unavailable("not now".to_owned());
@@ -259,12 +264,7 @@ mod tests {
 
     #[test]
     fn a_refusal_of_what_the_policy_said_before_is_not_kept() {
-        let now = Timestamp::UNIX_EPOCH;
-        let id: PolicyId = "a".parse().unwrap();
-        let forget = Action::DeleteRun { slot: "20261125T020000Z".parse().unwrap() };
-        let decide =
-            move |_: &_, _: &_, _: &_, _| Decision { actions: vec![forget.clone()], ..Decision::default() };
-        let mut machine = Machine::new(Settings::default(), Box::new(decide), now);
+        let (mut machine, id, now) = that_always_acts();
         let look = || Answer::Observed(id.clone(), Ok(Box::default()));
         machine.answer(Answer::Listed(Ok(vec![declared("a")])), now);
         assert!(machine.answer(look(), now).is_none(), "the first look only shows what is used");
@@ -282,12 +282,7 @@ mod tests {
 
     #[test]
     fn a_pass_that_meets_no_refusal_ends_it() {
-        let now = Timestamp::UNIX_EPOCH;
-        let id: PolicyId = "a".parse().unwrap();
-        let forget = Action::DeleteRun { slot: "20261125T020000Z".parse().unwrap() };
-        let decide =
-            move |_: &_, _: &_, _: &_, _| Decision { actions: vec![forget.clone()], ..Decision::default() };
-        let mut machine = Machine::new(Settings::default(), Box::new(decide), now);
+        let (mut machine, id, now) = that_always_acts();
         machine.answer(Answer::Listed(Ok(vec![declared("a")])), now);
         let look = || Answer::Observed(id.clone(), Ok(Box::default()));
         assert!(machine.answer(look(), now).is_none(), "the first look only shows what is used");

@@ -1,6 +1,7 @@
 //! The port's implementations.
 
 pub mod local;
+mod restores;
 pub mod site;
 pub mod swarm;
 

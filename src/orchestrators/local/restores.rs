@@ -2,11 +2,14 @@
 
 use crate::{
     domain::{identity::PolicyId, verdict::Failure},
-    orchestrators::local::{
-        files,
-        people::{is_spoilt, random_id},
-        process::ProcessId,
-        state::StateDir,
+    orchestrators::{
+        local::{
+            files,
+            people::{is_spoilt, random_id},
+            process::ProcessId,
+            state::StateDir,
+        },
+        restores,
     },
     plan::observed::Restore,
 };
@@ -42,18 +45,8 @@ impl StateDir {
     ) -> Result<RestoreClaim, Failure> {
         let failed = |error: io::Error| Failure::permanent("StateUnusable", error.to_string());
         let _lock = self.lock_policy(policy).map_err(failed)?;
-        if let Some(slot) = self.active_slot(policy).map_err(failed)? {
-            let message = format!(
-                "run {slot} of {policy} is active; a restore into its sources would be backed up half done"
-            );
-            let fix = format!("wait for it (backstay status {policy}), or stop it: backstay cancel {policy}");
-            return Err(Failure::temporary("RunActive", message).fix(fix));
-        }
-        let restores = self.restores(policy).map_err(failed)?;
-        if let Some((other, _)) = restores.iter().find(|(restore, _)| restore.active) {
-            let message = format!("restore {} into the sources of {policy} is active", other.id);
-            return Err(Failure::temporary("RestoreActive", message).fix("wait for its end"));
-        }
+        let active = self.active_slot(policy).map_err(failed)?;
+        restores::free(policy, active, &self.unsettled(policy).map_err(failed)?, None)?;
         let id = random_id().map_err(failed)?;
         let process = ProcessId::current().unwrap_or_else(ProcessId::gone);
         let record = RestoreRecord { started_at: now, message: message.to_owned(), process, failure: None };
@@ -91,6 +84,10 @@ impl StateDir {
         Ok(restores)
     }
 
+    fn unsettled(&self, policy: &PolicyId) -> io::Result<Vec<Restore>> {
+        Ok(self.restores(policy)?.into_iter().map(|(restore, _)| restore).collect())
+    }
+
     /// True while a restore writes into the policy's sources.
     ///
     /// # Errors
@@ -106,23 +103,7 @@ impl StateDir {
     /// There is no such restore, or it runs.
     pub fn forget_restores(&self, policy: &PolicyId, id: Option<&str>) -> Result<Vec<String>, Failure> {
         let failed = |error: io::Error| Failure::permanent("StateUnusable", error.to_string());
-        let restores = self.restores(policy).map_err(failed)?.into_iter().map(|(restore, _)| restore);
-        let (active, over): (Vec<_>, Vec<_>) = restores
-            .filter(|restore| id.is_none_or(|id| restore.id == id))
-            .partition(|restore| restore.active);
-        match (active.first(), over.first()) {
-            (Some(restore), _) => {
-                let message = format!("restore {} of {policy} is active", restore.id);
-                return Err(
-                    Failure::permanent("RestoreActive", message).fix("wait for its end, or interrupt it")
-                );
-            }
-            (None, None) => {
-                let which = id.map_or("restore that ended badly".to_owned(), |id| format!("restore {id}"));
-                return Err(Failure::permanent("NotFound", format!("{policy} has no {which}")));
-            }
-            _ => {}
-        }
+        let over = restores::forgettable(policy, self.unsettled(policy).map_err(failed)?, id)?;
         let forget = |restore: Restore| {
             files::remove(&self.note("restores", policy, &format!("{}.json", restore.id)))
                 .map(|()| restore.id)

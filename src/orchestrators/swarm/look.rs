@@ -1,7 +1,7 @@
 //! Looks at the cluster: one at everything, or one at what concerns one policy.
 
 use crate::{
-    domain::identity::PolicyId,
+    domain::{identity::PolicyId, names::SnapshotName},
     orchestrators::swarm::{
         discover::is_carrier,
         engine::{
@@ -10,8 +10,10 @@ use crate::{
             refusal::Refusal,
         },
         facts::Cluster,
-        names,
+        names::{self, kind},
+        objects,
     },
+    plan::observed::Drill,
 };
 use std::{
     collections::HashMap,
@@ -117,6 +119,21 @@ impl Seen {
             engine.nodes(),
         )?;
         Ok(Self { configs, services, tasks, nodes })
+    }
+
+    /// Its configs of one [`kind`](names::kind).
+    pub fn of_kind(&self, kind: &'static str) -> impl Iterator<Item = &Config> {
+        self.configs.iter().filter(move |config| objects::kind_of(config) == Some(kind))
+    }
+
+    /// Snapshots that people hold.
+    pub fn holds(&self) -> impl Iterator<Item = SnapshotName> {
+        self.of_kind(kind::HOLD).filter_map(objects::hold)
+    }
+
+    /// The newest restore drill.
+    pub fn drill(&self) -> Option<Drill> {
+        self.of_kind(kind::DRILL).find_map(objects::drill)
     }
 
     /// The node of a task, while it is one of the cluster.

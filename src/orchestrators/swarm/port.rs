@@ -302,12 +302,9 @@ impl Orchestrator for Swarm {
         let site = self.site().await?.to_owned();
         let seen = self.seen(policy).await?;
         let now = self.clock.now();
-        let of = |kind: &'static str| {
-            seen.configs.iter().filter(move |config| objects::kind_of(config) == Some(kind))
-        };
-        let runs: Result<Vec<_>, _> = of(kind::RUN).map(objects::run).collect();
+        let runs: Result<Vec<_>, _> = seen.of_kind(kind::RUN).map(objects::run).collect();
         let mut requests = Vec::new();
-        for config in of(kind::REQUEST) {
+        for config in seen.of_kind(kind::REQUEST) {
             match objects::request(config, now) {
                 Some(Ok(request)) => requests.push(request),
                 Some(Err(why)) => removed::refuse(&self.engine, config, &why).await?,
@@ -325,13 +322,13 @@ impl Orchestrator for Swarm {
             absent_is_fine(self.engine.remove_service(service).await)?;
         }
         Ok(Observed {
-            status: of(kind::STATUS).next().map(objects::status),
+            status: seen.of_kind(kind::STATUS).next().map(objects::status),
             runs: runs.map_err(PortError::Unavailable)?,
             tasks,
             requests,
             restores: restores::unsettled(&seen, now),
-            holds: of(kind::HOLD).filter_map(objects::hold).collect(),
-            drill: of(kind::DRILL).find_map(objects::drill),
+            holds: seen.holds().collect(),
+            drill: seen.drill(),
             keep_files: None,
             nodes: self.known().facts.get(policy).map(|facts| facts.nodes.clone()).unwrap_or_default(),
             image: Some(self.image.clone()),

@@ -6,16 +6,19 @@
 use crate::{
     controller::clock::{Clock as _, SystemClock},
     domain::{identity::PolicyId, verdict::Failure},
-    orchestrators::swarm::{
-        engine::{
-            Engine,
-            model::{Config, Labels, Service},
+    orchestrators::{
+        restores,
+        swarm::{
+            engine::{
+                Engine,
+                model::{Config, Labels, Service},
+            },
+            errand::refused,
+            look::Seen,
+            names::{self, kind},
+            objects::{self, IN_LABELS},
+            state,
         },
-        errand::refused,
-        look::Seen,
-        names::{self, kind},
-        objects::{self, IN_LABELS},
-        state,
     },
     plan::observed::Restore,
 };
@@ -46,8 +49,8 @@ struct Record {
 
 /// The restores of a policy that are not settled, oldest first.
 pub(super) fn unsettled(seen: &Seen, now: Timestamp) -> Vec<Restore> {
-    let configs = seen.configs.iter().filter(|config| objects::kind_of(config) == Some(kind::RESTORE));
-    let mut restores: Vec<Restore> = configs.map(|config| unsettled_one(config, seen, now)).collect();
+    let mut restores: Vec<Restore> =
+        seen.of_kind(kind::RESTORE).map(|config| unsettled_one(config, seen, now)).collect();
     restores.sort_by_key(|restore| restore.started_at);
     restores
 }
@@ -168,22 +171,9 @@ impl Claim {
 /// Nothing uses the policy's sources but the restore `own`.
 async fn free(engine: &Engine, policy: &PolicyId, own: Option<&str>, now: Timestamp) -> Result<(), Failure> {
     let seen = Seen::of(engine, policy).await.map_err(refused)?;
-    if let Some(config) = seen.configs.iter().find(|config| objects::is_active_run(config)) {
-        let slot = config.label(names::RUN).unwrap_or_default();
-        let message = format!(
-            "run {slot} of {policy} is active; a restore into its sources would be backed up half done"
-        );
-        let fix = format!("wait for it (backstay status {policy}), or stop it: backstay cancel {policy}");
-        return Err(Failure::temporary("RunActive", message).fix(fix));
-    }
-    let restores = unsettled(&seen, now);
-    match restores.iter().find(|restore| restore.active && Some(restore.id.as_str()) != own) {
-        Some(other) => {
-            let message = format!("restore {} into the sources of {policy} is active", other.id);
-            Err(Failure::temporary("RestoreActive", message).fix("wait for its end"))
-        }
-        None => Ok(()),
-    }
+    let active = seen.configs.iter().find(|config| objects::is_active_run(config));
+    let slot = active.map(|config| config.label(names::RUN).unwrap_or_default());
+    restores::free(policy, slot, &unsettled(&seen, now), own)
 }
 
 /// Forgets restores that ended badly, or the one with this `id`: the person says that the sources are good as they are.
@@ -198,16 +188,7 @@ pub async fn forget(
     now: Timestamp,
 ) -> Result<Vec<String>, Failure> {
     let seen = Seen::of(engine, policy).await.map_err(refused)?;
-    let restores = unsettled(&seen, now).into_iter().filter(|restore| id.is_none_or(|id| restore.id == id));
-    let (active, over): (Vec<_>, Vec<_>) = restores.partition(|restore| restore.active);
-    if let Some(restore) = active.first() {
-        let message = format!("restore {} of {policy} is active", restore.id);
-        return Err(Failure::permanent("RestoreActive", message).fix("wait for its end, or interrupt it"));
-    }
-    if over.is_empty() {
-        let which = id.map_or("restore that ended badly".to_owned(), |id| format!("restore {id}"));
-        return Err(Failure::permanent("NotFound", format!("{policy} has no {which}")));
-    }
+    let over = restores::forgettable(policy, unsettled(&seen, now), id)?;
     for restore in &over {
         remove(engine, policy, &restore.id).await?;
     }

@@ -24,6 +24,7 @@ use crate::{
                 stream::Output,
             },
             errand::{Hands, refused as failed},
+            facts::Cluster,
             harvest::last_progress,
             image,
             look::{Look, Seen},
@@ -68,6 +69,13 @@ impl SwarmSite {
         self.engine.find_config(name).await.map_err(failed)
     }
 
+    /// All that people have made, and what the controller tells about itself.
+    async fn everything(&self) -> Result<(Cluster, Notice), Failure> {
+        let (cluster, _) = Look::at_everything(&self.engine).await.map_err(failed)?;
+        let notice = Notice::read(&self.engine).await.map_err(failed)?.unwrap_or_default();
+        Ok((cluster, notice))
+    }
+
     /// The engine.
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
@@ -78,8 +86,7 @@ impl SwarmSite {
     /// # Errors
     /// What cannot be read.
     pub async fn declared(&self) -> Result<Vec<Found>, Failure> {
-        let (cluster, _) = Look::at_everything(&self.engine).await.map_err(failed)?;
-        let notice = Notice::read(&self.engine).await.map_err(failed)?.unwrap_or_default();
+        let (cluster, notice) = self.everything().await?;
         Ok(discover(&cluster, &notice.rules()).0)
     }
 
@@ -88,8 +95,7 @@ impl SwarmSite {
     /// # Errors
     /// There is no such policy, it is wrong, or nothing says what a task runs as.
     pub async fn hands(&self, name: &str) -> Result<Hands, Failure> {
-        let (cluster, _) = Look::at_everything(&self.engine).await.map_err(failed)?;
-        let notice = Notice::read(&self.engine).await.map_err(failed)?.unwrap_or_default();
+        let (cluster, notice) = self.everything().await?;
         let (found, problems) = discover(&cluster, &notice.rules());
         let known = found.iter().map(|found| Self::known(found.clone(), &cluster.configs)).collect();
         let known = choose(name, known, &problems)?;
@@ -115,11 +121,8 @@ impl SwarmSite {
     /// What cannot be read.
     pub async fn kept_apart(&self, policy: &PolicyId) -> Result<(Vec<SnapshotName>, bool), Failure> {
         let seen = self.seen(policy).await?;
-        let of = |kind: &'static str| {
-            seen.configs.iter().filter(move |config| objects::kind_of(config) == Some(kind))
-        };
-        let tested = of(kind::DRILL).find_map(objects::drill).and_then(|drill| drill.last_passed);
-        let kept = of(kind::HOLD).filter_map(objects::hold).chain(tested).collect();
+        let tested = seen.drill().and_then(|drill| drill.last_passed);
+        let kept = seen.holds().chain(tested).collect();
         let restores = restores::unsettled(&seen, SystemClock.now());
         Ok((kept, restores.iter().any(|restore| restore.active)))
     }
@@ -129,9 +132,7 @@ impl SwarmSite {
     /// # Errors
     /// What cannot be read.
     pub async fn held(&self, policy: &PolicyId) -> Result<Vec<SnapshotName>, Failure> {
-        let seen = self.seen(policy).await?;
-        let holds = seen.configs.iter().filter(|config| objects::kind_of(config) == Some(kind::HOLD));
-        Ok(holds.filter_map(objects::hold).collect())
+        Ok(self.seen(policy).await?.holds().collect())
     }
 
     fn known(found: Found, configs: &[Config]) -> Known {
@@ -170,8 +171,7 @@ fn called(task: &TaskName) -> String {
 #[async_trait]
 impl site::Site for SwarmSite {
     async fn all(&self) -> Result<(Vec<Known>, Vec<Problem>), Failure> {
-        let (cluster, _) = Look::at_everything(&self.engine).await.map_err(failed)?;
-        let notice = Notice::read(&self.engine).await.map_err(failed)?.unwrap_or_default();
+        let (cluster, notice) = self.everything().await?;
         let (found, problems) = discover(&cluster, &notice.rules());
         let mut all: Vec<Known> =
             found.into_iter().map(|found| Self::known(found, &cluster.configs)).collect();
@@ -262,7 +262,7 @@ impl site::Site for SwarmSite {
 
     async fn runs(&self, policy: &PolicyId) -> Result<Vec<Slot>, Failure> {
         let seen = self.seen(policy).await?;
-        let runs = seen.configs.iter().filter(|config| objects::kind_of(config) == Some(kind::RUN));
+        let runs = seen.of_kind(kind::RUN);
         Ok(runs.filter_map(|config| config.label(names::RUN)?.parse().ok()).collect())
     }
 
@@ -295,7 +295,7 @@ impl site::Site for SwarmSite {
     ) -> Result<Vec<TaskLog>, Failure> {
         let seen = self.seen(policy).await?;
         let mut texts: Vec<(Option<Timestamp>, String, String)> = Vec::new();
-        for config in seen.configs.iter().filter(|config| objects::kind_of(config) == Some(kind::LOG)) {
+        for config in seen.of_kind(kind::LOG) {
             let Some(task) = names::task_of(&config.spec.labels).filter(|task| task.slot == slot) else {
                 continue;
             };
