@@ -237,7 +237,7 @@ pub(super) fn broke_off() -> PortError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::queue::tests::declared;
+    use crate::{controller::queue::tests::declared, plan::observed::Caps};
 
     /// A machine whose every decision is one action; a policy, and the time.
     fn that_always_acts() -> (Machine, PolicyId, Timestamp) {
@@ -252,14 +252,15 @@ mod tests {
     #[test]
     fn a_look_that_succeeds_ends_the_guess_though_what_follows_fails() {
         let (mut machine, id, now) = that_always_acts();
-        let occupies = |machine: &Machine| machine.queue.entries[&id].occupies.is_some();
+        let other = "b".parse().unwrap();
+        let counts = |machine: &Machine| machine.queue.load(&other, Caps::default()).unseen;
         machine.answer(Answer::Listed(Ok(vec![declared("a")])), now);
         let refused = PortError::Unavailable("not now".to_owned());
         machine.answer(Answer::Observed(id.clone(), Err(refused)), now);
-        assert!(occupies(&machine), "it may have a run");
+        assert_eq!(counts(&machine), 1, "it may have a run");
         let act = machine.answer(Answer::Observed(id.clone(), Ok(Box::default())), now).unwrap();
         machine.answer(act.failed(PortError::Rejected("no".to_owned())), now);
-        assert!(!occupies(&machine), "it has none");
+        assert_eq!(counts(&machine), 0, "it has none");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, vec};
 
 /// The longest pause after repeated errors.
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(300);
-/// Looks in a row that may fail, those of others not, while a policy never seen is taken to use what it may.
+/// Looks in a row that may fail, those of others not, while a policy never seen is taken to have a run.
 const GUESSED_LOOKS: u32 = 10;
 /// Passes that may follow each other at once, beyond one a second; more are a fault, and are slowed down.
 const FAST_PASSES: u32 = 30;
@@ -49,9 +49,9 @@ pub(super) struct Entry {
     pub pass: Option<Pass>,
     /// A hint came meanwhile.
     pub again: bool,
-    /// The first look at it has ended: what it uses is known, or guessed.
+    /// The first look at it has ended.
     pub seen: bool,
-    /// A look succeeded: what it uses is known. Until then it is taken to use what it may.
+    /// A look succeeded: what it uses is known. Until then it is taken to have a run, to anywhere.
     pub known: bool,
     /// Looks that failed until then, those of others not.
     guessed: u32,
@@ -92,8 +92,9 @@ impl Entry {
         }
     }
 
-    /// Counts what it uses.
+    /// Counts what it uses, or may.
     fn add_to(&self, load: &mut Load) {
+        load.unseen += usize::from(!self.known && self.guessed <= GUESSED_LOOKS);
         self.occupies.iter().for_each(|place| load.add(place));
         self.preflight.iter().for_each(|place| load.add_preflight(place));
     }
@@ -140,7 +141,7 @@ impl Entry {
     /// The first look found where its run and its preflight go to.
     pub(super) fn found(&mut self, occupies: Option<Location>, preflight: Option<Location>) {
         (self.occupies, self.preflight) = (occupies, preflight);
-        (self.seen, self.known, self.guessed) = (true, true, 0);
+        (self.seen, self.known) = (true, true);
     }
 
     /// Looks again at `at`, or at once when a hint came during the pass.
@@ -154,14 +155,8 @@ impl Entry {
     fn fail(&mut self, others_are_fine: bool, now: Timestamp) {
         self.failures = self.failures.saturating_add(1);
         let pause = SignedDuration::from_secs(1i64 << self.failures.min(9)).min(LONGEST_PAUSE);
-        if !self.seen {
-            self.occupies = self.destination().cloned();
-        }
         if !self.known && others_are_fine {
             self.guessed += 1;
-        }
-        if self.guessed > GUESSED_LOOKS {
-            self.occupies = None;
         }
         self.seen = true;
         self.again = false;
@@ -371,6 +366,7 @@ pub(super) mod tests {
             let decision = Decision { wants_room, ..Decision::default() };
             queue.decided(&name.parse().unwrap(), decision);
         }
+        queue.entries.values_mut().for_each(|entry| entry.known = true);
         queue.offer_room(caps, now);
         let offered = |entry: &&Entry| matches!(entry.room, Room::Offered(_));
         let names: Vec<_> =
@@ -387,6 +383,7 @@ pub(super) mod tests {
         let place = queue.entries[&id].destination().cloned();
         queue.decided(&id, Decision { occupies: place, ..Decision::default() });
         queue.succeed(&id, caps, now);
+        queue.entries.values_mut().for_each(|entry| entry.known = true);
         let others = |queue: &Queue| queue.load(&"b".parse().unwrap(), caps).active;
         assert_eq!(others(&queue), 1);
         queue.decided(&id, Decision::default());
@@ -396,12 +393,13 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_policy_whose_first_look_fails_is_taken_to_use_what_it_may_for_a_while() {
+    fn a_policy_whose_first_look_fails_is_taken_to_have_a_run_for_a_while() {
         let now = Timestamp::UNIX_EPOCH;
         let id = "a".parse().unwrap();
         let mut queue = Queue::default();
         queue.replace(vec![declared("a"), declared("b")], false, now);
-        let others = |queue: &Queue| queue.load(&"b".parse().unwrap(), Caps::default()).active;
+        queue.entries.get_mut(&"b".parse().unwrap()).unwrap().known = true;
+        let others = |queue: &Queue| queue.load(&"b".parse().unwrap(), Caps::default()).unseen;
         // As long as nobody can be looked at, nothing is learnt of it.
         for _ in 0..=2 * GUESSED_LOOKS {
             queue.fail(&id, now);
@@ -413,6 +411,22 @@ pub(super) mod tests {
             queue.fail(&id, now);
             assert_eq!(others(&queue), usize::from(failures <= GUESSED_LOOKS), "{failures}");
         }
+    }
+
+    #[test]
+    fn an_unseen_policy_may_have_a_run_to_where_it_no_longer_points() {
+        let now = Timestamp::UNIX_EPOCH;
+        let (id, other) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let mut queue = Queue::default();
+        queue.replace(vec![declared("a"), declared("b")], false, now);
+        queue.entries.get_mut(&other).unwrap().known = true;
+        queue.fail(&id, now);
+        let mut former = queue.entries[&id].destination().unwrap().clone();
+        former.remote = "former".parse().unwrap();
+        let caps = Caps { total: 8, per_remote: 1 };
+        assert!(queue.load(&other, caps).full(&former).is_some());
+        queue.entries.get_mut(&id).unwrap().found(None, None);
+        assert!(queue.load(&other, caps).full(&former).is_none());
     }
 
     #[test]

@@ -301,6 +301,9 @@ pub struct Load {
     pub preflights: usize,
     /// Writable rclone configurations in use.
     pub directories: Vec<PathBuf>,
+    /// Policies that cannot be looked at. Each may have a run, to anywhere: what it says now is not what its run was
+    /// planned with.
+    pub unseen: usize,
 }
 
 impl Load {
@@ -326,16 +329,25 @@ impl Load {
     /// The cap that keeps one more run to `destination` from starting.
     pub fn full(&self, destination: &Location) -> Option<Waiting> {
         let waiting = |reason, message| Some(Waiting { reason, message });
-        if self.active >= self.caps.total {
-            let message = format!("{} runs are active, as many as may be", self.active);
+        let (unseen, may_be) = (self.unseen, self.may_be());
+        if self.active + unseen >= self.caps.total {
+            let message = format!("{} runs are active, as many as may be{may_be}", self.active);
             return waiting(WaitingReason::TooManyRuns, message);
         }
         let (remote, on_remote) = (&destination.remote, self.on(&destination.remote));
-        if on_remote >= self.caps.per_remote {
-            let message = format!("{on_remote} runs to {remote} are active, as many as may be");
+        if on_remote + unseen >= self.caps.per_remote {
+            let message = format!("{on_remote} runs to {remote} are active, as many as may be{may_be}");
             return waiting(WaitingReason::TooManyRunsOnRemote, message);
         }
         self.in_use(destination)
+    }
+
+    /// Why there may be more than is counted.
+    fn may_be(&self) -> String {
+        match self.unseen {
+            0 => String::new(),
+            unseen => format!(", with those of {unseen} policies that could not be looked at yet"),
+        }
     }
 
     /// True when one more preflight of `destination` has to wait.
@@ -345,7 +357,15 @@ impl Load {
 
     fn in_use(&self, destination: &Location) -> Option<Waiting> {
         let RcloneConfig::Directory(path) = &destination.config else { return None };
-        self.directories.contains(path).then(|| in_use(path))
+        if self.directories.contains(path) {
+            return Some(in_use(path));
+        }
+        let message = || {
+            let (path, unseen) = (path.display(), self.unseen);
+            format!("{path} may be in use by one of {unseen} policies that could not be looked at yet")
+        };
+        let reason = WaitingReason::ConfigurationInUse;
+        (self.unseen > 0).then(|| Waiting { reason, message: message() })
     }
 
     /// Active runs to `remote`.

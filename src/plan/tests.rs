@@ -400,6 +400,25 @@ fn caps_by_remote_and_by_writable_configuration() {
 }
 
 #[test]
+fn a_policy_that_cannot_be_looked_at_counts_everywhere() {
+    let mut directory = policy();
+    directory.destination.config = RcloneConfig::Directory("/etc/rclone".into());
+    let caps = World::new(policy(), "2026-11-24T12:00:00Z").load.caps;
+    for (spec, unseen, expected) in [
+        (policy(), 1, None),
+        (policy(), caps.per_remote, Some(WaitingReason::TooManyRunsOnRemote)),
+        (policy(), caps.total, Some(WaitingReason::TooManyRuns)),
+        (directory, 1, Some(WaitingReason::ConfigurationInUse)),
+    ] {
+        let mut world = World::new(spec, "2026-11-24T12:00:00Z");
+        world.load.unseen = unseen;
+        world.go_to("2026-11-25T02:00:00Z");
+        assert_eq!(world.observed.runs.len(), usize::from(expected.is_none()), "{expected:?}");
+        assert!(expected.is_none_or(|reason| waits(&world).contains(&reason)), "{expected:?}");
+    }
+}
+
+#[test]
 fn a_preflight_takes_no_room_from_runs_but_its_writable_configuration() {
     let mut spec = policy();
     spec.destination.config = RcloneConfig::Directory("/etc/rclone".into());
