@@ -1,6 +1,9 @@
 //! An empty site that is filled from backups, once, before its first run.
 
-use crate::domain::{names::SnapshotName, verdict::Failure};
+use crate::domain::{
+    names::{SnapshotName, SourceName},
+    verdict::Failure,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -12,8 +15,11 @@ pub struct Bootstrap {
     pub generation: i64,
     /// What is done.
     pub phase: BootstrapPhase,
-    /// The part of the site, from 1: the database, or the volumes of one node.
+    /// The part of the site, from 1: one of `sources`.
     pub part: u32,
+    /// What the site had when this began, in the order in which it is looked at and filled; empty when it is over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceName>,
     /// Number of the task, from 1; each one has another.
     pub attempt: u32,
     /// Tasks in a row that failed.
@@ -52,14 +58,28 @@ impl BootstrapPhase {
 
 impl Bootstrap {
     /// Nothing was done yet.
-    pub fn new(generation: i64, now: Timestamp) -> Self {
+    pub fn new(generation: i64, sources: Vec<SourceName>, now: Timestamp) -> Self {
         let (phase, snapshot, message) = (BootstrapPhase::Looking, None, String::new());
-        Self { generation, phase, part: 1, attempt: 1, failures: 0, at: now, snapshot, message }
+        Self { generation, phase, part: 1, sources, attempt: 1, failures: 0, at: now, snapshot, message }
     }
 
-    /// The next part.
+    /// The source that is looked at or filled.
+    pub fn source(&self) -> Option<&SourceName> {
+        self.sources.get(usize::try_from(self.part).ok()?.checked_sub(1)?)
+    }
+
+    /// On with the next part: all are looked at before the first is filled.
     #[must_use]
-    pub fn on(self, phase: BootstrapPhase, part: u32, now: Timestamp) -> Self {
+    pub fn next(self, now: Timestamp) -> Self {
+        let is_last = usize::try_from(self.part).is_ok_and(|part| part >= self.sources.len());
+        let (phase, part) = match self.phase {
+            BootstrapPhase::Looking if is_last => (BootstrapPhase::Filling, 1),
+            BootstrapPhase::Filling if is_last => {
+                let filled = self.snapshot.as_ref().map_or_else(String::new, ToString::to_string);
+                return self.over(BootstrapPhase::Restored, format!("filled from {filled}"), now);
+            }
+            phase => (phase, self.part.saturating_add(1)),
+        };
         let attempt = self.attempt.saturating_add(1);
         Self { phase, part, attempt, failures: 0, at: now, message: String::new(), ..self }
     }
@@ -75,6 +95,6 @@ impl Bootstrap {
     /// The end.
     #[must_use]
     pub fn over(self, phase: BootstrapPhase, message: impl Into<String>, now: Timestamp) -> Self {
-        Self { phase, message: message.into(), at: now, ..self }
+        Self { phase, message: message.into(), at: now, sources: Vec::new(), ..self }
     }
 }

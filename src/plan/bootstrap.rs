@@ -1,13 +1,14 @@
 //! An empty site is filled from backups, once, before its first run.
 //!
-//! First a look at every node: where anything is there, nothing is restored at all. Then the database, then the volumes of
-//! each node. What is there is never replaced, so a task that comes late, or twice, does no harm; and where a restore broke
-//! off in the middle of a database, a person decides.
+//! First a look at every source: where anything is there, nothing is restored at all. Then the database, then the volumes,
+//! one by one: a volume that broke off goes on where it stopped, which one that is whole beside it would not let it. What is
+//! there is never replaced, so a task that comes late, or twice, does no harm; and where a restore broke off in the middle
+//! of a database, a person decides.
 
 use crate::{
     domain::{
         bootstrap::{Bootstrap, BootstrapPhase},
-        names::SnapshotName,
+        names::{SnapshotName, SourceName},
         policy::{Policy, RestoreFrom, Source},
         restore::{MetadataOptions, MongodbTarget, RestoreRequest, VolumeTarget},
         run::{StepName, TaskLimits},
@@ -19,7 +20,7 @@ use crate::{
         action::{Action, NewTask, Want},
         claim::{held, placement, waiting},
         conditions,
-        observed::{Observed, Spec, Task, TaskName, TaskState},
+        observed::{Spec, Task, TaskName, TaskState},
         pass::Pass,
         phase::{after, pause},
         task_spec::{RestoreMode, RestoreWork, TASK_SPEC_VERSION, TaskReport, TaskSpec, Work},
@@ -30,18 +31,6 @@ use std::time::Duration;
 
 /// Why a restore refuses a target that holds something.
 const NOT_EMPTY: &str = "TargetNotEmpty";
-
-/// What one task fills: sources of one node.
-struct Part<'a> {
-    node: Option<String>,
-    sources: Vec<&'a Source>,
-}
-
-impl Part<'_> {
-    fn is_of_database(&self) -> bool {
-        matches!(self.sources.first(), Some(Source::Mongodb(_)))
-    }
-}
 
 impl<'a> Pass<'a> {
     /// What the filling of the site needs next. Runs wait until it is over.
@@ -55,34 +44,32 @@ impl<'a> Pass<'a> {
         let Some(from) = &policy.restore_from else {
             self.status.bootstrap = None;
             self.unset(ConditionType::Bootstrapped);
+            self.bootstrap_waits = stops(&tasks);
             return self.delete(&tasks, "the policy asks for it no more");
         };
-        let sources = policy.sources();
-        let parts = parts(&sources, self.observed);
         let recorded = self.status.bootstrap.clone();
-        let state = self.next_state(policy, recorded.clone(), &parts, &tasks);
+        let state = self.next_state(policy, recorded.clone(), &tasks);
         let generation = self.declared.generation;
         self.set(ConditionType::Bootstrapped, conditions::bootstrapped(&state, generation));
-        self.bootstrap_waits = waits(&state);
         if recorded.as_ref() == Some(&state) {
-            self.carry_on(policy, from, &state, &parts, &tasks);
+            self.bootstrap_waits = waits(&state);
+            self.carry_on(policy, from, &state, &tasks);
         } else {
-            // It is on record before anything is made, or removed, because of it.
+            // It is on record before anything is made, or removed, because of it: a run as well.
+            self.bootstrap_waits = recorded.as_ref().and_then(waits).or_else(|| waits(&state));
             self.status.bootstrap = Some(state);
             self.decision.wake(self.now);
         }
     }
 
-    fn next_state(
-        &self,
-        policy: &Policy,
-        recorded: Option<Bootstrap>,
-        parts: &[Part<'_>],
-        tasks: &[&Task],
-    ) -> Bootstrap {
+    fn next_state(&self, policy: &Policy, recorded: Option<Bootstrap>, tasks: &[&Task]) -> Bootstrap {
         let (now, generation) = (self.now, self.declared.generation);
+        let first = || {
+            let sources = policy.sources().iter().map(Source::name).collect();
+            Bootstrap::new(generation, sources, now)
+        };
         let Some(state) = recorded else {
-            let first = Bootstrap::new(generation, now);
+            let first = first();
             let has_run = self.status.last_run.is_some() || !self.runs.is_empty();
             let why = "the policy has made backups of its own already";
             return if has_run { first.over(BootstrapPhase::HadData, why, now) } else { first };
@@ -92,13 +79,17 @@ impl<'a> Pass<'a> {
         }
         if state.generation != generation && state.phase == BootstrapPhase::Looking {
             // What was looked at is not what is asked for now; a new attempt is a new task.
-            return Bootstrap { attempt: state.attempt + 1, ..Bootstrap::new(generation, now) };
+            return Bootstrap { attempt: state.attempt.saturating_add(1), ..first() };
+        }
+        // Nobody asks for it any more.
+        if source_of(&state, policy).is_none() {
+            return state.next(now);
         }
         let name = name(&state);
         let Some(task) = tasks.iter().find(|task| task.name == name) else { return state };
         let limits = TaskLimits::from(&policy.task);
         match &task.state {
-            TaskState::Ended { report: Some(report), .. } => told(state, report, parts, now),
+            TaskState::Ended { report: Some(report), .. } => told(state, report, now),
             TaskState::Ended { report: None, detail, .. } => {
                 let message = format!("the task ended without a report: {detail}");
                 state.again(Failure::temporary("TaskLost", message), now)
@@ -112,14 +103,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Does what `state`, which is on record, asks for.
-    fn carry_on(
-        &mut self,
-        policy: &Policy,
-        from: &RestoreFrom,
-        state: &Bootstrap,
-        parts: &[Part<'_>],
-        tasks: &[&Task],
-    ) {
+    fn carry_on(&mut self, policy: &Policy, from: &RestoreFrom, state: &Bootstrap, tasks: &[&Task]) {
         let name = name(state);
         let (own, stale): (Vec<&Task>, Vec<&Task>) =
             tasks.iter().copied().partition(|task| task.name == name && !state.phase.is_over());
@@ -128,6 +112,10 @@ impl<'a> Pass<'a> {
             return;
         }
         if let Some(task) = own.first() {
+            if matches!(task.state, TaskState::Unreachable { .. }) {
+                let message = format!("the node of task {} does not answer", task.name);
+                self.wait(WaitingReason::TaskUnreachable, message);
+            }
             self.decision.preflight = Some(from.location.clone());
             return self.decision.wake(deadline(task, TaskLimits::from(&policy.task), self.now));
         }
@@ -149,8 +137,8 @@ impl<'a> Pass<'a> {
             self.decision.wants_room.get_or_insert(Want::Preflight);
             return;
         }
-        let Some(part) = part_of(state, parts) else { return };
-        let task = self.bootstrap_task(policy, from, state, part, name);
+        let Some(source) = source_of(state, policy) else { return };
+        let task = self.bootstrap_task(policy, from, state, &source, name);
         self.act(Action::CreateTask(Box::new(task)));
         self.decision.preflight = Some(from.location.clone());
     }
@@ -160,16 +148,16 @@ impl<'a> Pass<'a> {
         policy: &Policy,
         from: &RestoreFrom,
         state: &Bootstrap,
-        part: &Part<'_>,
+        source: &Source,
         name: TaskName,
     ) -> NewTask {
         let limits = TaskLimits::from(&policy.task);
         let looks = state.phase == BootstrapPhase::Looking;
         let mode = if looks { RestoreMode::Look } else { RestoreMode::Execute };
-        let request = request(from, state.snapshot.as_ref(), part);
+        let request = request(from, state.snapshot.as_ref(), source);
         NewTask {
             name,
-            node: part.node.clone(),
+            node: self.observed.node_of(source),
             placement: placement(policy, self.observed),
             spec: TaskSpec {
                 version: TASK_SPEC_VERSION,
@@ -197,25 +185,11 @@ fn name(state: &Bootstrap) -> TaskName {
     TaskName { slot: None, step, attempt: i64::from(state.attempt) }
 }
 
-fn part_of<'p, 's>(state: &Bootstrap, parts: &'p [Part<'s>]) -> Option<&'p Part<'s>> {
-    parts.get((state.part as usize).checked_sub(1)?)
+fn source_of(state: &Bootstrap, policy: &Policy) -> Option<Source> {
+    policy.sources().into_iter().find(|source| Some(&source.name()) == state.source())
 }
 
-/// The database, then the volumes of each node.
-fn parts<'a>(sources: &'a [Source], observed: &Observed) -> Vec<Part<'a>> {
-    let mut parts: Vec<Part<'a>> = Vec::new();
-    for source in sources {
-        let node = observed.node_of(source);
-        let same = parts.iter_mut().find(|part| part.node == node && !part.is_of_database());
-        match (same, source) {
-            (Some(part), Source::Volume(_)) => part.sources.push(source),
-            _ => parts.push(Part { node, sources: vec![source] }),
-        }
-    }
-    parts
-}
-
-fn request(from: &RestoreFrom, snapshot: Option<&SnapshotName>, part: &Part<'_>) -> RestoreRequest {
+fn request(from: &RestoreFrom, snapshot: Option<&SnapshotName>, source: &Source) -> RestoreRequest {
     let mut request = RestoreRequest {
         policy: Some(from.policy.clone()),
         as_of: snapshot.map_or_else(|| from.as_of.clone(), |name| AsOf::Name(name.clone())),
@@ -224,56 +198,54 @@ fn request(from: &RestoreFrom, snapshot: Option<&SnapshotName>, part: &Part<'_>)
         volumes: Vec::new(),
         confirmed: false,
     };
-    for source in &part.sources {
-        match source {
-            Source::Mongodb(mongodb) => {
-                let connection = mongodb.connection.clone();
-                let (include, rename) = (Vec::new(), Vec::new());
-                request.mongodb =
-                    Some(MongodbTarget { connection, include, rename, users: false, replace: false });
-            }
-            Source::Volume(volume) => request.volumes.push(VolumeTarget {
-                name: volume.name.clone(),
-                place: volume.place.clone(),
-                include: Vec::new(),
-                delete_extra: false,
-                metadata: MetadataOptions::default(),
-            }),
+    match source {
+        Source::Mongodb(mongodb) => {
+            let connection = mongodb.connection.clone();
+            let (include, rename) = (Vec::new(), Vec::new());
+            request.mongodb =
+                Some(MongodbTarget { connection, include, rename, users: false, replace: false });
         }
+        Source::Volume(volume) => request.volumes.push(VolumeTarget {
+            name: volume.name.clone(),
+            place: volume.place.clone(),
+            include: Vec::new(),
+            delete_extra: false,
+            metadata: MetadataOptions::default(),
+        }),
     }
     request
 }
 
 /// What the report of the current task means.
-fn told(state: Bootstrap, report: &TaskReport, parts: &[Part<'_>], now: Timestamp) -> Bootstrap {
-    use BootstrapPhase::{Filling, HadData, Incomplete, Looking, Restored};
-    let is_last = state.part as usize >= parts.len();
+fn told(state: Bootstrap, report: &TaskReport, now: Timestamp) -> Bootstrap {
     let Some(failure) = &report.failure else {
         let chosen = report.snapshot.as_ref().map(|snapshot| snapshot.name.clone());
-        let state = Bootstrap { snapshot: chosen.or(state.snapshot.clone()), ..state };
-        let filled = state.snapshot.as_ref().map_or_else(String::new, ToString::to_string);
-        return match (state.phase, is_last) {
-            (Looking, true) => state.on(Filling, 1, now),
-            (Filling, true) => state.over(Restored, format!("filled from {filled}"), now),
-            (phase, _) => {
-                let part = state.part + 1;
-                state.on(phase, part, now)
-            }
-        };
+        return Bootstrap { snapshot: chosen.or(state.snapshot.clone()), ..state }.next(now);
     };
-    // Nothing was written by this site before its first try at the first part.
-    let is_untouched = state.phase == Looking || (state.part == 1 && state.failures == 0);
-    let has_changed = report.outcome.is_some();
-    if failure.reason == NOT_EMPTY && is_untouched {
-        return state.over(HadData, format!("nothing was restored: {}", failure.message), now);
+    let is_occupied = failure.reason == NOT_EMPTY;
+    if state.phase == BootstrapPhase::Looking {
+        let had = || format!("nothing was restored: {}", failure.message);
+        return if is_occupied {
+            state.over(BootstrapPhase::HadData, had(), now)
+        } else {
+            state.again(failure.clone(), now)
+        };
     }
+    // It was empty when it was looked at: what is there now may be half of what a task brought whose report was lost.
     // Files go on where they stopped; a half restored database cannot be told from one that has data.
-    let is_of_database = part_of(&state, parts).is_some_and(Part::is_of_database);
-    let is_stuck = failure.reason == NOT_EMPTY || has_changed && is_of_database;
-    if state.phase == Filling && is_stuck {
-        return state.over(Incomplete, failure.message.clone(), now);
+    let has_changed = report.outcome.is_some();
+    let is_of_database = state.source() == Some(&SourceName::mongodb());
+    if is_occupied || has_changed && is_of_database {
+        return state.over(BootstrapPhase::Incomplete, failure.message.clone(), now);
     }
     state.again(failure.clone(), now)
+}
+
+/// A task that still writes, though the policy asks for it no more.
+fn stops(tasks: &[&Task]) -> Option<Waiting> {
+    let is_live = |task: &&Task| matches!(task.state, TaskState::Pending { .. } | TaskState::Running { .. });
+    let task = tasks.iter().copied().find(is_live)?;
+    Some(waiting(WaitingReason::Bootstrapping, format!("task {} is being stopped", task.name)))
 }
 
 fn waits(state: &Bootstrap) -> Option<Waiting> {

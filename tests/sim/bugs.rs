@@ -6,6 +6,7 @@ use crate::faults::Class;
 use backstay::{
     controller::machine::{Answer, Call, Decide},
     domain::{
+        bootstrap::BootstrapPhase,
         names::Slot,
         run::{Outcome, Run},
         status::{ConditionType, Truth},
@@ -58,10 +59,14 @@ pub enum Bug {
     RevisionIgnored,
     RunningTaskKilled,
     HintsUnheard,
+    FilledWithoutALook,
+    FilledTwice,
+    HalfFilledCalledFilled,
+    RunBeforeFilled,
 }
 
 impl Bug {
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 38] = [
         Self::SlotClaimedUnderTwoNames,
         Self::MissedSlotDropped,
         Self::WakeForgotten,
@@ -96,6 +101,10 @@ impl Bug {
         Self::RevisionIgnored,
         Self::RunningTaskKilled,
         Self::HintsUnheard,
+        Self::FilledWithoutALook,
+        Self::FilledTwice,
+        Self::HalfFilledCalledFilled,
+        Self::RunBeforeFilled,
     ];
 }
 
@@ -118,6 +127,7 @@ impl Bug {
             | Self::BackoffIgnored
             | Self::LostReportIsSuccess
             | Self::StatusLies
+            | Self::HalfFilledCalledFilled
             | Self::DeleteBeforeHarvest => &[Class::Tasks],
             Self::SuspendIgnored => &[Class::Edits],
             Self::RevisionIgnored => &[Class::Twin, Class::Slow],
@@ -133,6 +143,13 @@ pub fn deciding(bug: Option<Bug>, started: Timestamp) -> Decide {
         let (mut declared, mut observed, mut load) = (declared.clone(), observed.clone(), load.clone());
         blind(bug, &mut declared, &mut observed, &mut load, started, now);
         let mut decision = decide(&declared, &observed, &load, now);
+        if let (Bug::RunBeforeFilled, Spec::Valid(policy)) = (bug, &mut declared.spec)
+            && policy.restore_from.is_some()
+        {
+            Arc::make_mut(policy).restore_from = None;
+            let others = decide(&declared, &observed, &load, now).actions.into_iter();
+            decision.actions.splice(0..0, others.filter(|action| claimed(action).is_some()));
+        }
         spoil(bug, &observed, &mut decision, now);
         decision
     })
@@ -196,6 +213,17 @@ fn blind(
             }
         }
         Bug::RestoreIgnored => observed.restores.clear(),
+        Bug::FilledTwice | Bug::HalfFilledCalledFilled => {
+            let Some(status) = &mut observed.status else { return };
+            let bootstrap = &mut Arc::make_mut(&mut status.value).bootstrap;
+            match (bug, bootstrap.as_mut()) {
+                (Bug::FilledTwice, Some(known)) if known.phase.is_over() => *bootstrap = None,
+                (_, Some(known)) if known.phase == BootstrapPhase::Incomplete => {
+                    known.phase = BootstrapPhase::Restored;
+                }
+                _ => {}
+            }
+        }
         Bug::HoldIgnored => {
             observed.holds.clear();
             observed.drill = None;
@@ -259,6 +287,13 @@ fn spoil(bug: Bug, observed: &Observed, decision: &mut Decision, now: Timestamp)
                 if matches!(task.state, TaskState::Running { since } if old(since)) {
                     let (name, uid) = (task.name.clone(), task.uid.clone());
                     actions.push(Action::DeleteTask { name, uid, why: "a bug".to_owned(), ended: true });
+                }
+            }
+        }
+        Bug::FilledWithoutALook => {
+            for bootstrap in statuses(actions).filter_map(|status| status.bootstrap.as_mut()) {
+                if bootstrap.phase == BootstrapPhase::Looking {
+                    bootstrap.phase = BootstrapPhase::Filling;
                 }
             }
         }

@@ -16,6 +16,7 @@ use backstay::{
     plan::{
         action::{Answer, NewTask},
         observed::{TaskName, TaskState, Wish},
+        task_spec::Work,
     },
 };
 use jiff::Timestamp;
@@ -109,6 +110,7 @@ impl World {
         {
             wrong.push(format!("for request {request}, which has a run"));
         }
+        wrong.extend(self.check_site_of_claim(number, run.plan.generation).map(str::to_owned));
         // What began longer ago than any view may be old was seen.
         let seen = self.now - 11 * MINUTE;
         if !self.caller.late && subject.restores.iter().any(|r| ms(r.started_at) < seen) {
@@ -153,6 +155,9 @@ impl World {
 
     pub(crate) fn check_task(&mut self, number: usize, task: &NewTask) {
         self.effort.causes += 1;
+        if let Work::Restore(work) = &task.spec.work {
+            return self.check_filling(number, work);
+        }
         let Some(slot) = task.name.slot else { return };
         let (name, calm, clock) = (&task.name, self.is_calm(), self.caller.clock);
         let subject = &self.subjects[number];
@@ -175,6 +180,9 @@ impl World {
         }
         if calm && run.state.end.is_some() {
             wrong.push("after the run ended");
+        }
+        if subject.is_being_filled() && !self.caller.late {
+            wrong.push("while the site is being filled");
         }
         if calm && run.state.cancel.is_some() {
             wrong.push("after the run was cancelled");
@@ -313,6 +321,8 @@ impl World {
             self.check_history(number, new, &mut wrong);
         }
         self.check_conditions(number, new, &mut wrong);
+        let bootstrap = new.bootstrap.as_ref().map(|bootstrap| bootstrap.phase);
+        wrong.extend(self.check_bootstrap(number, bootstrap));
         if let Err(lost) = self.check_slots(number, new) {
             wrong.push(format!("{lost} is passed over in silence, with {:?}", new.missed));
         }
@@ -496,8 +506,7 @@ impl World {
             {
                 None
             }
-            // No policy of the simulation asks for it.
-            ConditionType::Bootstrapped => None,
+            ConditionType::Bootstrapped => policy.restore_from.as_ref().map(|_| Truth::True),
             _ => Some(Truth::True),
         };
         for kind in ConditionType::ALL {
@@ -514,9 +523,8 @@ impl World {
         let (all, remotes, directories) = self.load();
         for number in 0..self.subjects.len() {
             let subject = &self.subjects[number];
-            let Some(policy) = subject.policy().filter(|p| !p.suspend && subject.restores.is_empty()) else {
-                continue;
-            };
+            let waits = |p: &Policy| p.suspend || !subject.restores.is_empty() || subject.awaits_site();
+            let Some(policy) = subject.policy().filter(|p| !waits(p)) else { continue };
             let since = subject.status.as_ref().and_then(|s| s.value.schedule.as_ref()).map(|s| ms(s.since));
             // What became of the slots before that only the wiped status knew.
             let since = since.map(|since| since.max(subject.ledger.wiped.unwrap_or(0)));

@@ -14,6 +14,7 @@ mod policies;
 mod remote;
 mod rng;
 mod simulation;
+mod site;
 mod soak;
 mod tasks;
 mod trace;

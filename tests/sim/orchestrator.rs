@@ -7,12 +7,14 @@ use crate::{
     faults::{Class, Faults},
     invariants::Ledger,
     remote::Remote,
+    site::{self, Site},
     tasks::SimTask,
 };
 use async_trait::async_trait;
 use backstay::{
     controller::port::{Create, Created, Delete, Orchestrator, PortError, Record, Wake},
     domain::{
+        bootstrap::BootstrapPhase,
         identity::PolicyId,
         location::RcloneConfig,
         names::{Slot, SnapshotName},
@@ -37,7 +39,7 @@ use tokio::sync::mpsc;
 
 /// Views that are kept for looks into the past, and how old they may be.
 const VIEWS: usize = 4;
-const OLDEST_VIEW: Ms = 5 * MINUTE;
+pub const OLDEST_VIEW: Ms = 5 * MINUTE;
 
 /// How policies and their records hang together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +65,14 @@ pub struct Subject {
     /// Since when lists find that nobody does.
     absent_since: Option<Ms>,
     pub generation: i64,
-    /// The first specification since it was made.
+    /// The first specification since it was made, and when that was.
     pub born: i64,
+    pub born_at: Ms,
+    /// When a person changed it last.
+    pub edited_at: Ms,
+    /// When the status was written last.
+    pub told_at: Ms,
+    pub site: Site,
     pub status: Option<Recorded<Status>>,
     pub runs: Vec<Recorded<Run>>,
     pub tasks: Vec<SimTask>,
@@ -96,6 +104,10 @@ impl Subject {
             absent_since: None,
             generation: 0,
             born: 0,
+            born_at: 0,
+            edited_at: 0,
+            told_at: 0,
+            site: Site::default(),
             status: None,
             runs: vec![],
             tasks: vec![],
@@ -125,8 +137,25 @@ impl Subject {
         }
     }
 
+    /// How far the filling of the site is, as the status says.
+    pub fn bootstrap(&self) -> Option<BootstrapPhase> {
+        self.status.as_ref()?.value.bootstrap.as_ref().map(|bootstrap| bootstrap.phase)
+    }
+
+    /// A task is writing into the site.
+    pub fn is_being_filled(&self) -> bool {
+        self.tasks.iter().any(|t| site::fills(&t.spec) && t.is_live() && !t.late)
+    }
+
+    /// Runs wait for the site.
+    pub fn awaits_site(&self) -> bool {
+        let is_ready = matches!(self.bootstrap(), Some(BootstrapPhase::Restored | BootstrapPhase::HadData));
+        self.policy().is_some_and(|policy| policy.restore_from.is_some()) && !is_ready
+    }
+
     /// Everything is forgotten but what the policy said.
     pub fn forget(&mut self) {
+        self.site.is_adopted(false);
         self.status = None;
         self.runs.clear();
         self.tasks.clear();
@@ -180,6 +209,8 @@ pub enum News {
     Changed(usize),
     /// What is declared changed.
     Policies,
+    /// A site is filled in part, and a person is to decide.
+    Incomplete(usize),
 }
 
 /// Who calls.
@@ -400,8 +431,13 @@ impl World {
         if subject.foreign.contains(&Foreign::Task(task.name.clone())) {
             return Ok(Created::Ours);
         }
-        let owner =
-            task.name.slot.map_or(Some(task.name.attempt), |slot| Some(subject.run(slot)?.plan.generation));
+        let owner = match task.name.slot {
+            Some(slot) => subject.run(slot).map(|run| run.plan.generation),
+            None if task.name.is_preflight() => Some(task.name.attempt),
+            // What fills a site carries no number of its own.
+            None if self.caller.looked < subject.born_at => Some(1),
+            None => Some(subject.generation),
+        };
         if owner.is_none_or(|generation| self.is_orphan(number, generation)) {
             return Err(PortError::Conflict("the owner is gone".to_owned()));
         }
@@ -467,9 +503,14 @@ impl World {
             return Err(PortError::Conflict("the policy is gone".to_owned()));
         }
         self.check_status(number, status);
+        let phase = status.bootstrap.as_ref().map(|bootstrap| bootstrap.phase);
+        if phase == Some(BootstrapPhase::Incomplete) && self.subjects[number].bootstrap() != phase {
+            self.news.push(News::Incomplete(number));
+        }
         self.remember(number);
         let revision = self.next_serial();
-        self.subjects[number].status = Some(Recorded::new(status.clone(), revision));
+        let subject = &mut self.subjects[number];
+        (subject.status, subject.told_at) = (Some(Recorded::new(status.clone(), revision)), self.now);
         Ok(())
     }
 

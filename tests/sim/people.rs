@@ -30,6 +30,8 @@ pub enum Later {
     Forgets,
     /// What was not ours goes away.
     Removes(Foreign),
+    /// A site that was filled in part is brought back by hand.
+    TakesOver,
 }
 
 impl World {
@@ -39,8 +41,9 @@ impl World {
         let (flavour, now) = (self.flavour, self.now);
         let subject = &mut self.subjects[number];
         if subject.declared.is_none() {
-            subject.born = subject.generation + 1;
+            (subject.born, subject.born_at) = (subject.generation + 1, now);
         }
+        subject.edited_at = now;
         subject.declare(spec, flavour, now);
         if subject.policy().is_some_and(|p| p.suspend) {
             subject.ledger.suspended.insert(subject.generation);
@@ -75,7 +78,8 @@ impl World {
     fn edit(&mut self, number: usize) -> Option<(Ms, usize, Later)> {
         let mut rng = self.faults.rng().fork();
         let mut policy = self.subjects[number].policy().cloned()?;
-        let what = match rng.below(8) {
+        let burns = policy.restore_from.is_some() && rng.below(2) == 0;
+        let what = match if burns { 4 } else { rng.below(9) } {
             0 => {
                 policy.retention = policies::retention(&mut rng);
                 "edit: retention"
@@ -99,6 +103,17 @@ impl World {
                 let path = format!("p{number}-{}", self.subjects[number].generation);
                 policy.destination = policies::location(&mut rng, &path);
                 "edit: destination"
+            }
+            7 if policy.restore_from.is_some() => {
+                policy.restore_from = None;
+                self.subjects[number].site.is_adopted(true);
+                "edit: no restoreFrom"
+            }
+            7 => {
+                let from = policies::restore_from(&mut rng, &policy);
+                self.remote.leave(&policy, &from, self.now);
+                policy.restore_from = Some(from);
+                "edit: restoreFrom"
             }
             _ => {
                 let node = |n| format!("n{n}");
@@ -205,7 +220,10 @@ impl World {
         }
         self.faults.count("task deleted by hand");
         self.remember(number);
-        self.subjects[number].tasks.remove(0);
+        let task = self.subjects[number].tasks.remove(0);
+        if task.is_running() {
+            self.breaks_off(number, &task);
+        }
         None
     }
 
@@ -213,6 +231,7 @@ impl World {
         self.faults.count("status wiped");
         self.remember(number);
         self.subjects[number].status = None;
+        self.subjects[number].site.is_adopted(false);
         self.subjects[number].ledger.wiped = Some(self.now);
         None
     }
@@ -249,6 +268,9 @@ impl World {
                     self.subjects[number].declared.as_ref().is_some_and(|d| matches!(d.spec, Spec::Wrong(_)));
                 let absent = self.subjects[number].declared.is_none();
                 let policy = self.subjects[number].ledger.lost_spec.clone();
+                if absent && self.flavour == Flavour::Cluster && self.faults.rng().below(2) == 0 {
+                    self.subjects[number].site.is_rebuilt();
+                }
                 if let Some(policy) = policy.filter(|_| wrong || absent) {
                     self.declare(number, Spec::Valid(Arc::new(policy)));
                 }
@@ -270,6 +292,10 @@ impl World {
                 self.subjects[number].restores.clear();
                 None
             }
+            Later::TakesOver => {
+                self.take_over_site(number);
+                None
+            }
             Later::Removes(foreign) => {
                 self.subjects[number].foreign.retain(|f| f != foreign);
                 None
@@ -284,6 +310,7 @@ impl World {
             if self.subjects[number].policy().is_none() {
                 self.later(number, &Later::Mends);
             }
+            self.take_over_site(number);
             self.remember(number);
             self.subjects[number].restores.clear();
             self.subjects[number].foreign.clear();

@@ -4,11 +4,12 @@ use crate::rng::Rng;
 use backstay::domain::{
     location::Location,
     policy::{
-        Guards, MemberPreference, MongoConnection, MongoUri, Mongodb, OplogMode, Policy, TaskSettings,
-        Volume, VolumePlace,
+        Guards, MemberPreference, MongoConnection, MongoUri, Mongodb, OplogMode, Policy, RestoreFrom,
+        TaskSettings, Volume, VolumePlace,
     },
     retention::Retention,
     schedule::Schedule,
+    snapshot::AsOf,
 };
 use std::{collections::BTreeMap, time::Duration};
 
@@ -104,7 +105,7 @@ pub fn policy(rng: &mut Rng, number: usize) -> Policy {
         2 => (None, vec![volume("a", false), volume("b", true)]),
         _ => (None, vec![volume("a", false)]),
     };
-    Policy {
+    let mut policy = Policy {
         restore_from: None,
         schedule: schedule(rng, &name),
         starting_deadline: (rng.below(4) == 0)
@@ -126,5 +127,23 @@ pub fn policy(rng: &mut Rng, number: usize) -> Policy {
         },
         name: name.parse().unwrap(),
         instance: "site".parse().unwrap(),
+    };
+    if rng.below(3) == 0 {
+        policy.restore_from = Some(restore_from(rng, &policy));
+    }
+    policy
+}
+
+/// The policy's own place, or another one.
+pub fn restore_from(rng: &mut Rng, policy: &Policy) -> RestoreFrom {
+    let location = match rng.below(2) {
+        0 => policy.destination.clone(),
+        _ => location(rng, &format!("{}-before", policy.name)),
+    };
+    RestoreFrom {
+        location,
+        instance: policy.instance.clone(),
+        policy: policy.name.clone(),
+        as_of: AsOf::Latest,
     }
 }

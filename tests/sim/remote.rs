@@ -10,8 +10,9 @@ use crate::{
 use backstay::{
     domain::{
         names::{Slot, SnapshotName, SourceName},
+        policy::{Policy, RestoreFrom},
         retention::{self, ALWAYS_KEPT, Point},
-        snapshot::{Consistency, SnapshotSummary, SourceSummary},
+        snapshot::{AsOf, Consistency, SnapshotSummary, SourceSummary},
         verdict::{Failure, Verdict},
     },
     plan::task_spec::{FinishWork, TaskReport, TaskSpec, Work},
@@ -50,8 +51,35 @@ impl Remote {
 
     /// The newest complete snapshot that exists there.
     pub fn newest(&self, destination: &str) -> Option<&SnapshotName> {
-        let place = self.places.get(destination)?;
-        place.snapshots.values().rev().find(|s| s.complete).map(|s| &s.name)
+        self.places.get(destination)?.find(&AsOf::Latest).map(|s| &s.name)
+    }
+
+    /// What a site that is gone has left at the place from which it is to be filled, the last of it before `now`.
+    pub fn leave(&mut self, policy: &Policy, from: &RestoreFrom, now: Ms) {
+        let place = self.places.entry(from.location.to_string()).or_default();
+        for days in 1..3 {
+            let slot = Slot::scheduled(stamp((now / DAY - days) * DAY));
+            let snapshot = SnapshotSummary {
+                name: SnapshotName::new(from.policy.clone(), slot),
+                instance: from.instance.clone(),
+                committed_at: slot.time(),
+                complete: true,
+                sources: policy.sources().iter().map(|s| source(&s.name())).collect(),
+                missing: vec![],
+            };
+            place.snapshots.entry(slot).or_insert(snapshot);
+        }
+    }
+}
+
+impl Place {
+    /// What a restore takes.
+    pub fn find(&self, as_of: &AsOf) -> Option<&SnapshotSummary> {
+        let fits = |s: &&SnapshotSummary| match as_of {
+            AsOf::Name(name) => s.name == *name,
+            _ => s.complete,
+        };
+        self.snapshots.values().rev().find(fits)
     }
 }
 
@@ -90,9 +118,8 @@ impl World {
         }
         match &spec.work {
             Work::Preflight { .. } => report(Verdict::Committed, ""),
-            Work::Restore(_) | Work::Verify(_) | Work::Prune(_) => {
-                unreachable!("no policy of the simulation asks for it, and no person")
-            }
+            Work::Restore(work) => self.bring_back(number, spec, work, broken),
+            Work::Verify(_) | Work::Prune(_) => unreachable!("no person of the simulation asks for it"),
             Work::Finish(work) => self.finish(number, spec, work, claimed_at),
             Work::Backup(work) => {
                 let names: Vec<SourceName> = work.sources.iter().map(|s| s.name()).collect();

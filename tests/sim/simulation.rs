@@ -9,6 +9,7 @@ use crate::{
     people::Later,
     policies,
     rng::Rng,
+    site::Site,
     tasks::Act,
     trace::Trace,
 };
@@ -143,8 +144,11 @@ impl Simulation {
         let chaos = rng.wide(10 * DAY, 200 * DAY);
         let mut world = World::new(start, flavour, caps, faults, plan.bug);
         for number in 0..usize::try_from(rng.range(1, 8)).unwrap() {
-            world.subjects.push(Subject::new(number));
             let policy = policies::policy(&mut rng, number);
+            let mut subject = Subject::new(number);
+            subject.site = Site::of(&policy, &mut rng);
+            world.subjects.push(subject);
+            policy.restore_from.iter().for_each(|from| world.remote.leave(&policy, from, start));
             world.declare(number, Spec::Valid(Arc::new(policy)));
         }
         let settings = Settings {
@@ -578,6 +582,10 @@ impl Simulation {
                     self.hint(&Wake::Policy(id));
                 }
                 News::Policies => self.hint(&Wake::Policies),
+                News::Incomplete(number) => {
+                    let after = self.world().faults.rng().wide(HOUR, 2 * DAY);
+                    self.agenda.plan(self.now + after, Event::Later(number, Later::TakesOver));
+                }
             }
         }
     }

@@ -5,6 +5,7 @@ use crate::{
     faults::Class,
     orchestrator::World,
     remote::report,
+    site,
 };
 use backstay::{
     domain::verdict::Verdict,
@@ -78,7 +79,7 @@ pub enum Act {
 impl World {
     /// Draws the future of a task that was just made: when it starts, or never.
     pub fn fate_of_task(&mut self, number: usize, uid: &str) -> Option<Ms> {
-        let preflight = self.task(number, uid)?.task.name.slot.is_none();
+        let preflight = self.task(number, uid)?.task.name.is_preflight();
         let ending = self.draw_ending();
         let task = self.task(number, uid)?;
         task.ending = ending;
@@ -144,6 +145,7 @@ impl World {
             }
             (Act::IsStopped, TaskState::Running { .. }) => {
                 // Its last words may still come through.
+                self.breaks_off(number, &task);
                 let words = self.faults.strikes(Class::Tasks, 300, "stopped task reports");
                 let report = words.then(|| report(Verdict::Temporary, "Stopped"));
                 self.ended(number, uid, report);
@@ -151,6 +153,7 @@ impl World {
             }
             (Act::NodeIsBack, TaskState::Unreachable { .. }) => {
                 if task.stopping {
+                    self.breaks_off(number, &task);
                     self.remember(number);
                     self.subjects[number].tasks.retain(|t| t.task.uid != uid);
                     return None;
@@ -166,10 +169,11 @@ impl World {
     fn duration(&mut self, task: &SimTask) -> Ms {
         let slow = self.faults.strikes(Class::Remote, 30, "slow remote");
         let rng = self.faults.rng();
-        match (task.task.name.slot, slow) {
-            (None, _) => rng.range(SECOND, 20 * SECOND),
-            (Some(_), false) => rng.wide(20 * SECOND, 90 * MINUTE),
-            (Some(_), true) => rng.range(HOUR, 9 * HOUR),
+        let moves_data = task.task.name.slot.is_some() || site::fills(&task.spec);
+        match (moves_data, slow) {
+            (false, _) => rng.range(SECOND, 20 * SECOND),
+            (true, false) => rng.wide(20 * SECOND, 90 * MINUTE),
+            (true, true) => rng.range(HOUR, 9 * HOUR),
         }
     }
 
@@ -186,9 +190,13 @@ impl World {
             }
             Ending::Fails(verdict) => self.ended(number, uid, Some(report(verdict, "Broken"))),
             Ending::Hangs | Ending::Frozen => {
+                self.breaks_off(number, task);
                 self.ended(number, uid, Some(report(Verdict::Temporary, "NobodyWaits")))
             }
-            Ending::Killed => self.ended(number, uid, None),
+            Ending::Killed => {
+                self.breaks_off(number, task);
+                self.ended(number, uid, None)
+            }
             Ending::ReportLost => {
                 self.work_of(number, task);
                 self.ended(number, uid, None);
@@ -196,6 +204,8 @@ impl World {
             Ending::Vanishes { unseen } => {
                 if unseen {
                     self.work_of(number, task);
+                } else {
+                    self.breaks_off(number, task);
                 }
                 self.remember(number);
                 self.subjects[number].tasks.retain(|t| t.task.uid != uid);

@@ -2,7 +2,7 @@
 
 use super::super::{
     action::Action,
-    observed::Spec,
+    observed::{Spec, TaskState, Wish},
     task_spec::{RestoreMode, TaskReport, Work},
     world::{World, at, policy, report, volume},
 };
@@ -85,7 +85,7 @@ fn truth(world: &World) -> Option<Truth> {
 }
 
 #[test]
-fn every_node_is_looked_at_before_any_is_filled_and_then_runs_start() {
+fn every_source_is_looked_at_before_any_is_filled_and_then_runs_start() {
     let mut world = new_site(filled());
     world.ask("a", RUN);
     let mut steps = Vec::new();
@@ -208,4 +208,90 @@ fn nothing_is_made_or_removed_before_its_reason_is_on_record() {
     assert!(actions.iter().all(|action| matches!(action, Action::RecordStatus { .. })), "{actions:?}");
     world.settle_without_status();
     assert_eq!(world.observed.tasks.len(), 1, "the report is still there");
+}
+
+/// A world in which everything was empty, and the first task that fills it runs.
+fn filling() -> World {
+    let mut world = new_site(filled());
+    for _ in 0..3 {
+        world.end_task(done());
+        world.settle();
+    }
+    assert_eq!(asked(&world).0, "bootstrap-fill-1-4");
+    world
+}
+
+// Cases that the simulator found.
+
+#[test]
+fn a_place_that_a_vanished_task_may_have_filled_is_left_to_a_person() {
+    let mut world = filling();
+    world.observed.tasks.clear();
+    world.settle();
+    world.end_task(occupied(false));
+    world.settle();
+    assert_eq!(phase(&world), BootstrapPhase::Incomplete);
+}
+
+#[test]
+fn no_run_is_claimed_before_it_is_on_record_that_the_filling_is_over() {
+    let mut world = filling();
+    for _ in 0..2 {
+        world.end_task(done());
+        world.settle();
+    }
+    world.now = at("2026-11-25T02:00:00Z");
+    world.end_task(done());
+    let actions = world.decide().actions;
+    assert!(!actions.iter().any(|action| matches!(action, Action::CreateRun(_))), "{actions:?}");
+    world.settle();
+    assert_eq!(world.observed.runs.len(), 1);
+}
+
+#[test]
+fn runs_wait_for_a_task_that_still_fills_what_is_asked_for_no_more() {
+    let mut world = filling();
+    world.policy_mut().restore_from = None;
+    world.ask("a", Wish::Run { accept_shrink: false, wait_turn: true });
+    let writes = world.observed.tasks.clone();
+    for _ in 0..3 {
+        world.decide().actions.iter().for_each(|action| world.apply(action));
+        // It takes its time to stop.
+        world.observed.tasks.clone_from(&writes);
+        assert!(world.observed.runs.is_empty());
+        world.pass_time(5);
+    }
+    world.observed.tasks.clear();
+    world.settle();
+    assert_eq!(world.observed.runs.len(), 1);
+}
+
+#[test]
+fn each_volume_is_filled_alone_and_an_edit_meanwhile_skips_none() {
+    let mut world = filling();
+    world.observed.nodes.clear();
+    world.end_task(done());
+    world.settle();
+    let fills = |world: &World| {
+        let task = world.observed.tasks.last().unwrap();
+        let Work::Restore(work) = &world.specs[&task.uid].work else { panic!("{task:?}") };
+        let names: Vec<String> = work.request.volumes.iter().map(|v| v.name.to_string()).collect();
+        names
+    };
+    assert_eq!(fills(&world), ["homes"]);
+    world.policy_mut().volumes.remove(0);
+    world.settle();
+    world.observed.tasks.clear();
+    world.settle();
+    assert_eq!(fills(&world), ["mail"]);
+    world.end_task(done());
+    world.settle();
+    assert_eq!(phase(&world), BootstrapPhase::Restored);
+}
+
+#[test]
+fn a_filling_whose_node_does_not_answer_says_so() {
+    let mut world = filling();
+    world.set_task(TaskState::Unreachable { since: world.now });
+    assert_eq!(waits(&world), [WaitingReason::TaskUnreachable]);
 }
