@@ -179,7 +179,7 @@ impl Machine {
         let entry = self.queue.entries.get_mut(&id)?;
         if !entry.known {
             let run = observed.active_run().map(|run| run.value.plan.destination.clone());
-            let preflight = entry.destination().filter(|_| observed.has_preflight()).cloned();
+            let preflight = entry.destination().filter(|_| observed.has_preflight(now)).cloned();
             entry.found(run, preflight);
         }
         if !is_known || self.stopping {

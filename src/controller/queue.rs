@@ -3,7 +3,7 @@
 use crate::{
     domain::{identity::PolicyId, location::Location},
     plan::{
-        action::{Action, Decision, Want},
+        action::{Action, Decision, Want, Wanted},
         observed::{Caps, Declared, Load, Spec},
     },
 };
@@ -74,14 +74,14 @@ pub(super) struct Entry {
 }
 
 /// Whether a policy waits for a cap.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Room {
     /// It does not.
     Enough,
     /// It does.
-    Wanted(Want),
+    Wanted(Wanted),
     /// There is some for it; it was woken.
-    Offered(Want),
+    Offered(Wanted),
 }
 
 impl Entry {
@@ -250,7 +250,7 @@ impl Queue {
     }
 
     /// Takes up a decision: what it needs is taken at once, what it gives back is free when all of it was done.
-    pub(super) fn decided(&mut self, id: &PolicyId, decision: Decision) {
+    pub(super) fn decided(&mut self, id: &PolicyId, mut decision: Decision) {
         if let Some(entry) = self.entries.get_mut(id) {
             if decision.occupies.is_some() {
                 entry.occupies.clone_from(&decision.occupies);
@@ -259,7 +259,7 @@ impl Queue {
                 entry.preflight.clone_from(&decision.preflight);
             }
             entry.outdated = false;
-            entry.room = decision.wants_room.map_or(Room::Enough, Room::Wanted);
+            entry.room = decision.wants_room.take().map_or(Room::Enough, Room::Wanted);
             entry.pass = Some(Pass::new(decision));
         }
     }
@@ -284,8 +284,8 @@ impl Queue {
 
     /// Wakes as many of those that wait as there is room for; one that was woken holds its room until it has decided.
     fn offer_room(&mut self, caps: Caps, now: Timestamp) {
-        let wanted = |entry: &Entry| match entry.room {
-            Room::Wanted(want) => Some((want, entry.declared.id.clone())),
+        let wanted = |entry: &Entry| match &entry.room {
+            Room::Wanted(Wanted { want, .. }) => Some((*want, entry.declared.id.clone())),
             Room::Enough | Room::Offered(_) => None,
         };
         let mut wanted: Vec<(Want, PolicyId)> = self.entries.values().filter_map(wanted).collect();
@@ -296,14 +296,15 @@ impl Queue {
         let mut load = Load { caps, ..Load::default() };
         for entry in self.entries.values() {
             entry.add_to(&mut load);
-            if let (Room::Offered(want), Some(place)) = (entry.room, entry.destination()) {
-                take(&mut load, want, place);
+            if let Room::Offered(wanted) = &entry.room {
+                take(&mut load, wanted);
             }
         }
-        for (want, id) in wanted {
+        for (_, id) in wanted {
             let Some(entry) = self.entries.get_mut(&id) else { continue };
-            if entry.destination().is_some_and(|place| take(&mut load, want, place)) {
-                entry.room = Room::Offered(want);
+            let Room::Wanted(wanted) = &entry.room else { continue };
+            if take(&mut load, wanted) {
+                entry.room = Room::Offered(wanted.clone());
                 entry.wake(now);
             }
         }
@@ -311,7 +312,7 @@ impl Queue {
 }
 
 /// Takes room for what is wanted, if there is some.
-fn take(load: &mut Load, want: Want, place: &Location) -> bool {
+fn take(load: &mut Load, Wanted { want, place }: &Wanted) -> bool {
     let is_free = match want {
         Want::Run(_) => load.full(place).is_none(),
         Want::Preflight => !load.full_of_preflights(place),
@@ -329,6 +330,7 @@ pub(super) mod tests {
     use super::*;
     use crate::{
         api::document::Defaults,
+        domain::location::RcloneConfig,
         plan::{
             observed::Secrets,
             validate::{Facts, Orchestrator, load as policies},
@@ -362,7 +364,9 @@ pub(super) mod tests {
         let wants = [("a", Some(Want::Preflight)), ("b", run(3)), ("c", run(1)), ("d", run(2))];
         let mut queue = Queue::default();
         queue.replace(wants.map(|(name, _)| declared(name)).into(), false, now);
-        for (name, wants_room) in wants {
+        for (name, want) in wants {
+            let place = queue.entries[&name.parse().unwrap()].destination().unwrap().clone();
+            let wants_room = want.map(|want| Wanted { want, place });
             let decision = Decision { wants_room, ..Decision::default() };
             queue.decided(&name.parse().unwrap(), decision);
         }
@@ -372,6 +376,26 @@ pub(super) mod tests {
         let names: Vec<_> =
             queue.entries.values().filter(offered).map(|e| e.declared.id.to_string()).collect();
         assert_eq!(names, ["a", "c", "d"], "preflights have room of their own");
+    }
+
+    #[test]
+    fn room_is_offered_where_it_is_wanted() {
+        let now = Timestamp::UNIX_EPOCH;
+        let (id, caps) = ("a".parse().unwrap(), Caps::default());
+        let mut queue = Queue::default();
+        queue.replace(vec![declared("a"), declared("b")], false, now);
+        queue.entries.values_mut().for_each(|entry| entry.known = true);
+        // Its site is filled from elsewhere, with a configuration that another one uses.
+        let mut place = queue.entries[&id].destination().unwrap().clone();
+        place.config = RcloneConfig::Directory("/etc/rclone".into());
+        queue.entries.get_mut(&"b".parse().unwrap()).unwrap().occupies = Some(place.clone());
+        let wants_room = Some(Wanted { want: Want::Preflight, place });
+        queue.decided(&id, Decision { wants_room, ..Decision::default() });
+        queue.offer_room(caps, now);
+        assert!(matches!(queue.entries[&id].room, Room::Wanted(_)), "there is none");
+        queue.entries.get_mut(&"b".parse().unwrap()).unwrap().occupies = None;
+        queue.offer_room(caps, now);
+        assert!(matches!(queue.entries[&id].room, Room::Offered(_)));
     }
 
     #[test]

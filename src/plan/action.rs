@@ -25,13 +25,22 @@ pub struct Decision {
     pub wake_at: Option<Timestamp>,
     /// What would start if a cap left room.
     #[serde(skip)]
-    pub wants_room: Option<Want>,
+    pub wants_room: Option<Wanted>,
     /// The destination of the run that is active after the actions, for the load of the others.
     #[serde(skip)]
     pub occupies: Option<Location>,
     /// The same of the preflight.
     #[serde(skip)]
     pub preflight: Option<Location>,
+}
+
+/// What waits for room, and where.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    /// What.
+    pub want: Want,
+    /// Where it would use a remote and its configuration.
+    pub place: Location,
 }
 
 /// What waits for room, in the order in which it gets some: runs before preflights, the longest wait first.
@@ -47,6 +56,11 @@ impl Decision {
     /// True when nothing is to be done.
     pub fn is_idle(&self) -> bool {
         self.actions.is_empty()
+    }
+
+    /// Waits for room for a preflight, or for what is like one, unless something waits already.
+    pub(super) fn want_preflight(&mut self, place: &Location) {
+        self.wants_room.get_or_insert_with(|| Wanted { want: Want::Preflight, place: place.clone() });
     }
 
     /// Looks again no later than `at`.

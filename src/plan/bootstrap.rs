@@ -17,7 +17,7 @@ use crate::{
         verdict::Failure,
     },
     plan::{
-        action::{Action, NewTask, Want},
+        action::{Action, NewTask},
         claim::{held, placement, waiting},
         conditions,
         observed::{Spec, Task, TaskName, TaskState},
@@ -134,7 +134,7 @@ impl<'a> Pass<'a> {
             return;
         }
         if self.load.full_of_preflights(&from.location) {
-            self.decision.wants_room.get_or_insert(Want::Preflight);
+            self.decision.want_preflight(&from.location);
             return;
         }
         let Some(source) = source_of(state, policy) else { return };

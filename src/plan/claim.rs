@@ -27,18 +27,19 @@ pub(super) fn blocked(
     active: Option<&Run>,
     observed: &Observed,
     load: &Load,
+    now: Timestamp,
 ) -> Option<Waiting> {
     if let Some(run) = active {
         let message = format!("run {} is not over", run.slot);
         return Some(waiting(WaitingReason::RunActive, message));
     }
-    held(observed).or_else(|| own_preflight(destination, observed)).or_else(|| load.full(destination))
+    held(observed).or_else(|| own_preflight(destination, observed, now)).or_else(|| load.full(destination))
 }
 
 /// A preflight of the policy itself that may renew the token its run needs.
-fn own_preflight(destination: &Location, observed: &Observed) -> Option<Waiting> {
+fn own_preflight(destination: &Location, observed: &Observed, now: Timestamp) -> Option<Waiting> {
     match &destination.config {
-        RcloneConfig::Directory(path) if observed.has_preflight() => Some(in_use(path)),
+        RcloneConfig::Directory(path) if observed.has_preflight(now) => Some(in_use(path)),
         _ => None,
     }
 }

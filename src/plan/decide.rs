@@ -16,7 +16,7 @@ use crate::{
         status::{ConditionType, Status, Truth},
     },
     plan::{
-        action::{Decision, Want},
+        action::{Decision, Want, Wanted},
         observed::{Declared, Load, Observed, Wish},
         pass::Pass,
         slots::{Slots, slots},
@@ -67,7 +67,9 @@ impl Pass<'_> {
             let asked = self.observed.requests.iter().filter(|r| matches!(r.wish, Wish::Run { .. }));
             let since = slots.due.map(Slot::time).into_iter().chain(asked.map(|r| r.requested_at)).min();
             let want = Want::Run(since.unwrap_or(self.now));
-            self.decision.wants_room = waits.reason.is_cap().then_some(want);
+            if waits.reason.is_cap() {
+                self.decision.wants_room = Some(Wanted { want, place: policy.destination.clone() });
+            }
             self.decision.waiting_on.push(waits.clone());
         }
         slots.next.into_iter().for_each(|next| self.decision.wake(next));

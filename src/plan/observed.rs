@@ -10,7 +10,10 @@ use crate::{
         run::{Run, StepName},
         status::{Status, Waiting, WaitingReason},
     },
-    plan::task_spec::{KeepFiles, TaskReport},
+    plan::{
+        phase::{NODE_LOST, after},
+        task_spec::{KeepFiles, TaskReport},
+    },
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -97,9 +100,15 @@ impl Observed {
         self.nodes.get(&source.name()).cloned()
     }
 
-    /// True while a preflight of the policy has not ended.
-    pub fn has_preflight(&self) -> bool {
-        self.tasks.iter().any(|t| t.name.is_preflight() && !matches!(t.state, TaskState::Ended { .. }))
+    /// True while a preflight of the policy may be at work. One whose node does not answer is given up as an attempt of a
+    /// run is: it must hold nothing back for as long as the node is away.
+    pub fn has_preflight(&self, now: Timestamp) -> bool {
+        let at_work = |task: &Task| match &task.state {
+            TaskState::Pending { .. } | TaskState::Running { .. } => true,
+            TaskState::Unreachable { since } => now < after(*since, NODE_LOST),
+            TaskState::Ended { .. } => false,
+        };
+        self.tasks.iter().any(|task| task.name.is_preflight() && at_work(task))
     }
 
     /// The run that is not over; at most one exists.

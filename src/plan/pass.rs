@@ -134,7 +134,7 @@ impl<'a> Pass<'a> {
     pub(super) fn blocked(&self, policy: &Policy) -> Option<Waiting> {
         let filling = || self.bootstrap_waits.clone();
         let active = self.active();
-        let others = || blocked(&policy.destination, active, self.observed, self.load);
+        let others = || blocked(&policy.destination, active, self.observed, self.load, self.now);
         if active.is_some() { others() } else { filling().or_else(others) }
     }
 

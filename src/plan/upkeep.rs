@@ -7,12 +7,12 @@ use crate::{
         status::{ConditionType, CredentialsCheck},
     },
     plan::{
-        action::{Action, Want},
+        action::Action,
         claim::held,
         conditions::{self, Said},
         observed::{Task, TaskState},
         pass::Pass,
-        phase::after,
+        phase::{NODE_LOST, after},
         spec::{PREFLIGHT, preflight_task},
     },
 };
@@ -37,13 +37,13 @@ impl<'a> Pass<'a> {
             self.watch_preflight(task, number);
         }
         let Some(policy) = self.policy() else { return };
-        if self.observed.has_preflight() {
+        if self.observed.has_preflight(self.now) {
             self.decision.preflight = Some(policy.destination.clone());
         }
         let is_free = self.active().is_none()
             && self.bootstrap_waits.is_none()
             && held(self.observed).is_none()
-            && !self.observed.has_preflight();
+            && !self.observed.has_preflight(self.now);
         let Some(wanted_at) = self.next_check(number).filter(|_| is_free) else { return };
         if self.now < wanted_at {
             return self.decision.wake(wanted_at);
@@ -56,7 +56,7 @@ impl<'a> Pass<'a> {
             return self.decision.wake(self.now);
         }
         if self.load.full_of_preflights(&policy.destination) {
-            self.decision.wants_room.get_or_insert(Want::Preflight);
+            self.decision.want_preflight(&policy.destination);
         } else {
             let task = preflight_task(policy, number, self.observed, &self.status, self.now);
             self.act(Action::CreateTask(Box::new(task)));
@@ -86,7 +86,7 @@ impl<'a> Pass<'a> {
         let seen = self.last_check(number).map(|check| check.seen);
         let is_told = |moment: Timestamp| seen.is_some_and(|seen| moment <= seen);
         let generation = self.declared.generation;
-        let since = match &task.state {
+        let (since, allowed) = match &task.state {
             _ if task.name.attempt != number => {
                 return self.delete(&[task], "the specification or a secret has changed");
             }
@@ -98,11 +98,10 @@ impl<'a> Pass<'a> {
                 said.into_iter().for_each(|said| self.tell_check(number, said, *at));
                 return self.decision.wake(self.now);
             }
-            TaskState::Pending { since, .. }
-            | TaskState::Running { since }
-            | TaskState::Unreachable { since } => *since,
+            TaskState::Pending { since, .. } | TaskState::Running { since } => (*since, PREFLIGHT),
+            TaskState::Unreachable { since } => (*since, NODE_LOST),
         };
-        let deadline = after(since, PREFLIGHT);
+        let deadline = after(since, allowed);
         if self.now < deadline {
             return self.decision.wake(deadline);
         }

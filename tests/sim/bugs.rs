@@ -63,10 +63,11 @@ pub enum Bug {
     FilledTwice,
     HalfFilledCalledFilled,
     RunBeforeFilled,
+    LostPreflightHoldsRuns,
 }
 
 impl Bug {
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::SlotClaimedUnderTwoNames,
         Self::MissedSlotDropped,
         Self::WakeForgotten,
@@ -105,6 +106,7 @@ impl Bug {
         Self::FilledTwice,
         Self::HalfFilledCalledFilled,
         Self::RunBeforeFilled,
+        Self::LostPreflightHoldsRuns,
     ];
 }
 
@@ -129,6 +131,7 @@ impl Bug {
             | Self::StatusLies
             | Self::HalfFilledCalledFilled
             | Self::DeleteBeforeHarvest => &[Class::Tasks],
+            Self::LostPreflightHoldsRuns => &[Class::Tasks, Class::Edits],
             Self::SuspendIgnored => &[Class::Edits],
             Self::RevisionIgnored => &[Class::Twin, Class::Slow],
             _ => &[],
@@ -144,7 +147,11 @@ pub fn deciding(bug: Option<Bug>, started: Timestamp) -> Decide {
         blind(bug, &mut declared, &mut observed, &mut load, started, now);
         let mut decision = decide(&declared, &observed, &load, now);
         if let (Bug::RunBeforeFilled, Spec::Valid(policy)) = (bug, &mut declared.spec)
-            && policy.restore_from.is_some()
+            && observed
+                .status
+                .as_ref()
+                .and_then(|s| s.value.bootstrap.as_ref())
+                .is_some_and(|b| !b.phase.is_over())
         {
             Arc::make_mut(policy).restore_from = None;
             let others = decide(&declared, &observed, &load, now).actions.into_iter();
@@ -213,6 +220,13 @@ fn blind(
             }
         }
         Bug::RestoreIgnored => observed.restores.clear(),
+        Bug::LostPreflightHoldsRuns => {
+            for task in observed.tasks.iter_mut().filter(|task| task.name.is_preflight()) {
+                if let TaskState::Unreachable { since } = &mut task.state {
+                    *since = now;
+                }
+            }
+        }
         Bug::FilledTwice | Bug::HalfFilledCalledFilled => {
             let Some(status) = &mut observed.status else { return };
             let bootstrap = &mut Arc::make_mut(&mut status.value).bootstrap;

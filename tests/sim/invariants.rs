@@ -3,15 +3,17 @@
 use crate::{
     clock::{MINUTE, Ms, ms, stamp},
     faults::Class,
-    orchestrator::World,
+    orchestrator::{Subject, World},
+    tasks::SimTask,
 };
 use backstay::{
     domain::{
+        location::{Location, RcloneConfig},
         names::Slot,
         policy::Policy,
         run::{Outcome, Run, RunState},
         schedule::Schedule,
-        status::{ConditionType, LISTED_SLOTS, ScheduleStatus, Status, Truth},
+        status::{ConditionType, LISTED_SLOTS, ScheduleStatus, Status, Truth, Waiting, WaitingReason},
     },
     plan::{
         action::{Answer, NewTask},
@@ -321,6 +323,7 @@ impl World {
             self.check_history(number, new, &mut wrong);
         }
         self.check_conditions(number, new, &mut wrong);
+        wrong.extend(self.check_waiting(number, new).map(str::to_owned));
         let bootstrap = new.bootstrap.as_ref().map(|bootstrap| bootstrap.phase);
         wrong.extend(self.check_bootstrap(number, bootstrap));
         if let Err(lost) = self.check_slots(number, new) {
@@ -419,6 +422,35 @@ impl World {
                 }
             }
         }
+    }
+
+    /// A preflight that cannot be reached holds its policy's runs back for some minutes only.
+    fn check_waiting(&self, number: usize, new: &Status) -> Option<&'static str> {
+        let waits = |w: &Waiting| {
+            w.reason == WaitingReason::ConfigurationInUse && w.message.starts_with("another task")
+        };
+        if !new.waiting.iter().any(waits) || self.skewed || self.faults.is_of(Class::Stale) {
+            return None;
+        }
+        let uses = |destination: &Location| matches!(destination.config, RcloneConfig::Directory(_));
+        // What others use may not have been seen to end.
+        let others = self.subjects.iter().enumerate().filter(|(other, _)| *other != number);
+        let is_shared = |s: &Subject| {
+            s.policy().is_none_or(|p| uses(&p.destination))
+                || s.active_run().is_some_and(|r| uses(&r.plan.destination))
+        };
+        if others.map(|(_, subject)| subject).any(is_shared) {
+            return None;
+        }
+        let is_lost = |task: &SimTask| match &task.task.state {
+            TaskState::Unreachable { since } => ms(*since) + 11 * MINUTE < self.caller.looked,
+            _ => false,
+        };
+        let tasks = &self.subjects[number].tasks;
+        let (lost, others): (Vec<&SimTask>, Vec<&SimTask>) =
+            tasks.iter().filter(|t| t.task.name.is_preflight()).partition(|task| is_lost(task));
+        let is_held = !lost.is_empty() && others.is_empty();
+        is_held.then_some("a run waits for a preflight that cannot be reached")
     }
 
     /// Up to the newest slot that has an outcome, every slot has one, or a claim.
@@ -536,10 +568,8 @@ impl World {
             let free = all < self.caps.total
                 && remote < self.caps.per_remote
                 && match &policy.destination.config {
-                    backstay::domain::location::RcloneConfig::Directory(path) => {
-                        !directories.contains(&path.display().to_string())
-                    }
-                    backstay::domain::location::RcloneConfig::Secret(_) => true,
+                    RcloneConfig::Directory(path) => !directories.contains(&path.display().to_string()),
+                    RcloneConfig::Secret(_) => true,
                 };
             let counts = since.is_some_and(|since| ms(newest) > since);
             if counts && free && !subject.ledger.knows(slot) && subject.active_run().is_none() {

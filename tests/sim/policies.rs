@@ -54,7 +54,7 @@ pub fn retention(rng: &mut Rng) -> Retention {
 
 pub fn location(rng: &mut Rng, path: &str) -> Location {
     let remote = if rng.below(3) == 0 { "vault" } else { "box" };
-    let config = if rng.below(8) == 0 {
+    let config = if rng.below(5) == 0 {
         serde_json::json!({"directory": "/etc/rclone"})
     } else {
         serde_json::json!({"secret": {"file": "/etc/rclone.conf"}})

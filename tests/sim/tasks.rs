@@ -80,7 +80,11 @@ impl World {
     /// Draws the future of a task that was just made: when it starts, or never.
     pub fn fate_of_task(&mut self, number: usize, uid: &str) -> Option<Ms> {
         let preflight = self.task(number, uid)?.task.name.is_preflight();
-        let ending = self.draw_ending();
+        let ending = if preflight && self.faults.strikes(Class::Tasks, 60, "node lost under a preflight") {
+            Ending::NodeLost(self.faults.rng().wide(MINUTE, 9 * DAY))
+        } else {
+            self.draw_ending()
+        };
         let task = self.task(number, uid)?;
         task.ending = ending;
         if self.faults.strikes(Class::Tasks, 15, "task never starts") {

@@ -295,3 +295,14 @@ fn a_filling_whose_node_does_not_answer_says_so() {
     world.set_task(TaskState::Unreachable { since: world.now });
     assert_eq!(waits(&world), [WaitingReason::TaskUnreachable]);
 }
+
+#[test]
+fn a_filling_that_waits_for_room_says_where_though_a_run_is_due() {
+    let mut world = new_site(filled());
+    let from = world.policy_mut().restore_from.clone().unwrap();
+    world.observed.tasks.clear();
+    (0..4).for_each(|_| world.load.add_preflight(&from.location));
+    let decision = world.go_to("2026-11-25T02:00:00Z");
+    assert_eq!(waits(&world), [WaitingReason::Bootstrapping]);
+    assert_eq!(decision.wants_room.unwrap().place, from.location);
+}
