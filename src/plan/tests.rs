@@ -1,6 +1,7 @@
 //! Rows of the table of cases, each under its own name, and a month of accidents.
 
 mod bootstrap;
+mod cases;
 
 use super::{
     action::{Action, Answer, Decision},
@@ -59,6 +60,7 @@ fn the_first_decisions_in_full() {
     insta::assert_yaml_snapshot!("decision_first_attempt", world.decide());
 }
 
+/// cases.md: phase 5, the back-off.
 #[test]
 fn temporary_failures_are_tried_again_with_growing_pauses_then_the_run_fails() {
     let mut world = running();
@@ -79,6 +81,7 @@ fn temporary_failures_are_tried_again_with_growing_pauses_then_the_run_fails() {
     assert!(status.last_success.is_none());
 }
 
+/// cases.md: phase 5, permanent.
 #[test]
 fn permanent_guard_and_credential_failures_are_not_tried_again() {
     for verdict in [Verdict::Permanent, Verdict::Guard, Verdict::Credentials] {
@@ -92,6 +95,7 @@ fn permanent_guard_and_credential_failures_are_not_tried_again() {
     }
 }
 
+/// cases.md: phase 3, harvest before anything else.
 #[test]
 fn a_task_that_ended_is_recorded_and_nothing_else_in_the_pass() {
     let mut world = running();
@@ -119,6 +123,7 @@ fn a_lost_report_is_never_a_success_and_the_retry_finds_what_was_stored() {
     assert_eq!(world.status().last_run.as_ref().unwrap().attempts, 2);
 }
 
+/// cases.md: phase 5, a task that vanished unrecorded.
 #[test]
 fn a_task_that_vanished_unrecorded_is_made_again_under_the_same_name() {
     let mut world = running();
@@ -142,6 +147,7 @@ fn a_run_whose_tasks_always_vanish_ends() {
     panic!("{:?}", world.outcomes());
 }
 
+/// cases.md: phase 4, the deadline.
 #[test]
 fn a_task_past_its_deadline_is_recorded_then_deleted_and_the_next_waits_until_it_is_gone() {
     let mut world = running();
@@ -159,6 +165,7 @@ fn a_task_past_its_deadline_is_recorded_then_deleted_and_the_next_waits_until_it
     assert_eq!(world.observed.tasks[0].name.attempt, 2);
 }
 
+/// cases.md: Job's Pod never made.
 #[test]
 fn a_task_that_never_starts_is_a_temporary_failure_with_the_orchestrators_words() {
     let mut world = running();
@@ -172,6 +179,7 @@ fn a_task_that_never_starts_is_a_temporary_failure_with_the_orchestrators_words(
     assert!(failure.message.contains("quota exceeded"), "{}", failure.message);
 }
 
+/// cases.md: phase 4, unreachable.
 #[test]
 fn a_lost_node_is_given_up_and_its_twin_does_not_keep_the_next_attempt() {
     let mut world = running();
@@ -188,6 +196,7 @@ fn a_lost_node_is_given_up_and_its_twin_does_not_keep_the_next_attempt() {
     assert!(decision.actions.iter().any(|a| matches!(a, Action::CreateTask(_))), "{decision:?}");
 }
 
+/// cases.md: policy edited during a run.
 #[test]
 fn policy_edited_during_a_run() {
     let mut world = running();
@@ -204,6 +213,7 @@ fn policy_edited_during_a_run() {
     assert_eq!(world.status().observed_generation, 3);
 }
 
+/// cases.md: policy deleted. What was claimed before ends as it was planned; nothing new begins.
 #[test]
 fn policy_removed_or_broken_during_a_run_lets_it_end() {
     for spec in [Spec::Gone, Spec::Wrong(Invalid::new("is wrong").at("schedule"))] {
@@ -218,6 +228,7 @@ fn policy_removed_or_broken_during_a_run_lets_it_end() {
     }
 }
 
+/// cases.md: instance or destination changed.
 #[test]
 fn instance_or_destination_changed() {
     let mut world = running();
@@ -282,6 +293,7 @@ fn a_failed_drill_is_told_with_the_way_on() {
     assert!(status.fix.as_ref().unwrap().contains("backstay verify nightly --level drill"));
 }
 
+/// cases.md: on-demand meets scheduled.
 #[test]
 fn on_demand_meets_a_running_run() {
     let mut world = running();
@@ -304,6 +316,7 @@ fn on_demand_meets_a_running_run() {
     assert_eq!(world.status().last_success.as_ref().unwrap().slot, slot, "a manual success counts");
 }
 
+/// cases.md: on-demand meets scheduled.
 #[test]
 fn a_scheduled_slot_waits_for_a_manual_run() {
     let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
@@ -330,6 +343,7 @@ fn a_request_is_answered_by_the_run_it_made_also_after_a_death() {
     assert_eq!(world.answers["a"], Answer::Accepted(world.observed.runs[0].value.slot));
 }
 
+/// cases.md: phase 2, cancel.
 #[test]
 fn cancel_stops_the_tasks_and_records_it_once_they_are_gone() {
     let mut world = running();
@@ -372,6 +386,7 @@ fn a_slot_that_cannot_start_in_time_is_missed() {
     assert_eq!(world.outcomes(), ["20261125T020000Z Missed StartingDeadlineExceeded"]);
 }
 
+/// cases.md: slots, at most one waits.
 #[test]
 fn a_slot_that_waits_is_missed_when_the_next_is_due() {
     let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
@@ -443,6 +458,30 @@ fn a_preflight_takes_no_room_from_runs_but_its_writable_configuration() {
     }
 }
 
+/// Where its run may have to renew the token that the preflight is looking at.
+#[test]
+fn a_preflight_on_a_lost_node_holds_no_run_back_for_longer_than_an_attempt_would() {
+    let mut spec = policy();
+    spec.destination.config = RcloneConfig::Directory("/etc/rclone".into());
+    let mut world = World::new(spec, "2026-11-24T12:00:00Z");
+    world.policy_mut().retention.keep_last = 3;
+    world.go_to("2026-11-25T01:58:00Z");
+    world.set_task(TaskState::Unreachable { since: world.now });
+    let lost = world.observed.tasks.clone();
+    world.now = at("2026-11-25T02:00:00Z");
+    assert!(waits(&world).contains(&WaitingReason::ConfigurationInUse));
+    assert_eq!(world.decide().wake_at, Some(at("2026-11-25T02:03:00Z")));
+    world.now = at("2026-11-25T02:03:00Z");
+    for _ in 0..5 {
+        // The deletion reaches the orchestrator but not the node.
+        world.decide().actions.iter().for_each(|action| world.apply(action));
+        world.observed.tasks.retain(|task| task.name.slot.is_some());
+        world.observed.tasks.extend(lost.iter().cloned());
+    }
+    assert_eq!(world.observed.runs.len(), 1);
+    assert_eq!(world.decide().preflight, None, "nor does it hold back those of other policies");
+}
+
 #[test]
 fn overlap_never_happens_and_the_slots_under_a_long_run_are_missed() {
     let mut spec = policy();
@@ -456,6 +495,7 @@ fn overlap_never_happens_and_the_slots_under_a_long_run_are_missed() {
     insta::assert_yaml_snapshot!("overlap", (world.outcomes(), world.status().active.len()));
 }
 
+/// cases.md: resumed after a month.
 #[test]
 fn suspended_slots_are_skipped_and_a_resumed_policy_waits_for_the_next() {
     let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
@@ -473,6 +513,7 @@ fn suspended_slots_are_skipped_and_a_resumed_policy_waits_for_the_next() {
     assert_eq!(decision.wake_at, Some(at("2026-12-26T02:00:00Z")));
 }
 
+/// cases.md: schedule or zone changed.
 #[test]
 fn a_changed_schedule_counts_from_now() {
     let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
@@ -484,6 +525,7 @@ fn a_changed_schedule_counts_from_now() {
     assert_eq!(world.status().next_run_time, Some(at("2026-11-25T22:00:00Z")));
 }
 
+/// cases.md: clock set back; clock far ahead.
 #[test]
 fn clock_set_back_and_clock_far_ahead() {
     let mut world = running();
@@ -602,6 +644,7 @@ fn a_policy_is_not_called_fresh_because_its_schedule_changed() {
     }
 }
 
+/// cases.md: status wiped, etcd restored.
 #[test]
 fn status_wiped() {
     let mut world = running();
@@ -613,6 +656,7 @@ fn status_wiped() {
     assert_eq!(world.observed.runs.len(), 1, "the slot is not run again");
 }
 
+/// cases.md: restore starts while a backup runs, or the reverse; restore ends badly.
 #[test]
 fn restores_and_runs_exclude_each_other() {
     let mut world = World::new(policy(), "2026-11-24T12:00:00Z");
@@ -657,6 +701,7 @@ fn a_run_that_is_claimed_as_a_restore_begins_launches_nothing() {
     assert_eq!(world.observed.tasks.len(), 1);
 }
 
+/// cases.md: phase 5, finish with what is missing.
 #[test]
 fn a_source_that_failed_for_good_leaves_a_partial_snapshot() {
     let mut world = running();

@@ -258,6 +258,7 @@ fn one_wrong_document_spoils_no_other() {
     assert_eq!(loaded[1].line, 8);
 }
 
+/// cases.md: two policies of one controller with the same destination, instance and name.
 #[test]
 fn twins_are_refused_on_both_sides() {
     let good = document(&format!("{{{GOOD}, {HOMES}}}"));
