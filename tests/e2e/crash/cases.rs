@@ -26,6 +26,8 @@ pub enum Kind {
     Pair,
     /// An oplog of a few MiB.
     SmallOplog,
+    /// The same, and a policy that takes no dump without it.
+    Insists,
     /// A remote that can be full.
     Small,
     /// A WebDAV server behind a network that can fail.
@@ -43,10 +45,8 @@ pub enum Deed {
     Freeze(Whom),
     /// The primary steps down.
     StepDown,
-    /// The database changes under the dump.
-    Change(Change),
-    /// The oplog forgets when the dump began.
-    RollOver,
+    /// The database changes under these dumps of the run.
+    Change(Change, Dumps),
     /// The remote is full.
     Fill,
     /// So many requests meet this.
@@ -79,6 +79,15 @@ pub enum Change {
     Rename,
     Drop,
     Out,
+    /// It writes so much that the oplog forgets when the dump began.
+    RollOver,
+}
+
+/// One that the oplog would not carry is made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dumps {
+    First,
+    Each,
 }
 
 /// From then on, for the rest of a run.
@@ -87,7 +96,7 @@ const ALL: usize = usize::MAX;
 const fn case(name: &'static str, deed: Deed, points: usize, sample: usize) -> Case {
     let kind = match deed {
         Deed::StepDown => Kind::Pair,
-        Deed::RollOver => Kind::SmallOplog,
+        Deed::Change(Change::RollOver, _) => Kind::SmallOplog,
         Deed::Fill => Kind::Small,
         Deed::Network(..) => Kind::Network,
         _ => Kind::Plain,
@@ -98,6 +107,11 @@ const fn case(name: &'static str, deed: Deed, points: usize, sample: usize) -> C
 impl Case {
     const fn says(mut self, words: &'static [&'static str]) -> Self {
         self.says = words;
+        self
+    }
+
+    const fn insists(mut self) -> Self {
+        self.kind = Kind::Insists;
         self
     }
 }
@@ -117,10 +131,24 @@ pub const CASES: &[Case] = &[
     case("freeze-rclone", Deed::Freeze(Whom::Rclone), 5, 0).says(&["timeoutSeconds"]),
     case("freeze-mongod", Deed::Freeze(Whom::Mongod), 5, 0).says(&["timeoutSeconds", "127.0.0.1"]),
     case("step-down", Deed::StepDown, 30, 0).says(&["127.0.0.1"]),
-    case("rename", Deed::Change(Change::Rename), 20, 0),
-    case("drop", Deed::Change(Change::Drop), 20, 0),
-    case("out", Deed::Change(Change::Out), 20, 0),
-    case("oplog-roll-over", Deed::RollOver, 10, 0),
+    case("rename", Deed::Change(Change::Rename, Dumps::First), 20, 0),
+    case("drop", Deed::Change(Change::Drop, Dumps::First), 20, 0),
+    case("out", Deed::Change(Change::Out, Dumps::First), 20, 0),
+    case("roll-over", Deed::Change(Change::RollOver, Dumps::First), 10, 0),
+    // The third dump is one without the oplog, which a rename spoils as well.
+    case("rename-each", Deed::Change(Change::Rename, Dumps::Each), 10, 0).says(&["was renamed to"]),
+    case("out-each", Deed::Change(Change::Out, Dumps::Each), 10, 0).says(&["was renamed to"]),
+    case("roll-over-each", Deed::Change(Change::RollOver, Dumps::Each), 10, 0),
+    case("rename-insists", Deed::Change(Change::Rename, Dumps::Each), 10, 0)
+        .insists()
+        .says(&["mongodb.oplog: Auto"]),
+    case("out-insists", Deed::Change(Change::Out, Dumps::Each), 10, 0)
+        .insists()
+        .says(&["mongodb.oplog: Auto"]),
+    case("roll-over-insists", Deed::Change(Change::RollOver, Dumps::Each), 10, 0)
+        .insists()
+        .says(&["mongodb.oplog: Auto"]),
+    case("roll-over-insists-once", Deed::Change(Change::RollOver, Dumps::First), 10, 0).insists(),
     case("full", Deed::Fill, 30, 1).says(&["full"]),
     case("quota", Deed::Network(Trouble::IsFull, ALL), 30, 0).says(&["full"]),
     case("truncates-once", Deed::Network(Trouble::Truncates, 1), 20, 1),

@@ -1,7 +1,7 @@
 //! Doing what a case says, at its point, and undoing it.
 
 use super::{
-    cases::{Change, Deed, Point, Whom},
+    cases::{Change, Deed, Dumps, Point, Whom},
     stage::{Documents, LOOK, Stage},
 };
 use crate::{
@@ -34,7 +34,7 @@ impl Deed {
     fn during(self) -> Whom {
         match self {
             Self::Kill(whom) | Self::Pause(whom) | Self::Freeze(whom) => whom,
-            Self::StepDown | Self::Change(_) | Self::RollOver => Whom::Mongodump,
+            Self::StepDown | Self::Change(..) => Whom::Mongodump,
             Self::Fill | Self::Network(..) => Whom::Task,
         }
     }
@@ -43,7 +43,7 @@ impl Deed {
 impl Stage {
     /// Before the run.
     pub fn prepare(&self, deed: Deed) {
-        if let Deed::Change(_) = deed {
+        if let Deed::Change(..) = deed {
             let before = self.runtime.block_on(make_busy(&self.client()));
             *self.busy.borrow_mut() = vec![before];
         }
@@ -69,7 +69,35 @@ impl Stage {
             self.wait_until(|| self.is_over());
             return network.proxy.hits() > 0;
         }
+        if let Deed::Change(change, Dumps::Each) = deed {
+            return self.change_each(change, point);
+        }
         self.wait_for(deed.during(), point) && self.do_it(deed)
+    }
+
+    /// Changes the database at the same point of each dump, until the run is over.
+    fn change_each(&self, change: Change, point: Point) -> bool {
+        let mut hit = false;
+        while self.wait_for(Whom::Mongodump, point) {
+            let dump = self.find(Whom::Mongodump);
+            hit |= self.change(change);
+            self.wait_until(|| dump.is_none() || self.find(Whom::Mongodump) != dump);
+        }
+        hit
+    }
+
+    /// True when a dump was under way.
+    fn change(&self, change: Change) -> bool {
+        let client = self.client();
+        // The server forgets in its own time, longer than a dump takes.
+        let holds = change == Change::RollOver && self.signal(Whom::Mongodump, Signal::STOP);
+        let has_changed = self.runtime.block_on(do_change(&client, change));
+        if holds {
+            self.signal(Whom::Mongodump, Signal::CONT);
+        }
+        let after = self.runtime.block_on(data::read(&client, BUSY));
+        self.busy.borrow_mut().push(after);
+        has_changed && self.find(Whom::Mongodump).is_some()
     }
 
     /// True unless the run was over before.
@@ -125,19 +153,7 @@ impl Stage {
                 self.runtime.block_on(async { admin.run_command(step_down).await }).unwrap();
                 true
             }
-            Deed::Change(change) => {
-                let client = self.client();
-                self.runtime.block_on(do_change(&client, change));
-                let after = self.runtime.block_on(data::read(&client, BUSY));
-                self.busy.borrow_mut().push(after);
-                self.find(Whom::Mongodump).is_some()
-            }
-            Deed::RollOver => {
-                let hit = self.signal(Whom::Mongodump, Signal::STOP);
-                let rolled_over = self.runtime.block_on(roll_over(&self.client()));
-                self.signal(Whom::Mongodump, Signal::CONT);
-                hit && rolled_over
-            }
+            Deed::Change(change, _) => self.change(change),
             Deed::Fill => {
                 let mut file = fs::File::create(self.filler()).unwrap();
                 let piece = vec![0; 64 << 10];
@@ -193,11 +209,15 @@ async fn make_busy(client: &Client) -> Documents {
     data::read(client, BUSY).await
 }
 
-async fn do_change(client: &Client, change: Change) {
+/// A second rename takes back the first.
+async fn do_change(client: &Client, change: Change) -> bool {
     let db = client.database(BUSY);
     match change {
         Change::Rename => {
-            let rename = doc! {"renameCollection": format!("{BUSY}.first"), "to": format!("{BUSY}.renamed")};
+            let names = db.list_collection_names().await.unwrap();
+            let (from, to) =
+                if names.iter().any(|n| n == "first") { ("first", "renamed") } else { ("renamed", "first") };
+            let rename = doc! {"renameCollection": format!("{BUSY}.{from}"), "to": format!("{BUSY}.{to}")};
             client.database("admin").run_command(rename).await.unwrap();
         }
         Change::Drop => db.collection::<Document>("first").drop().await.unwrap(),
@@ -205,7 +225,9 @@ async fn do_change(client: &Client, change: Change) {
             let out = [doc! {"$out": "second"}];
             db.collection::<Document>("first").aggregate(out).await.unwrap();
         }
+        Change::RollOver => return roll_over(client).await,
     }
+    true
 }
 
 /// Writes until the oldest entry is younger than the newest was; the server forgets in its own time, and false says

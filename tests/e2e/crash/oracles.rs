@@ -108,11 +108,13 @@ impl Stage {
         }
         outcome.ok();
         tree::assert_same(&self.files, &tree::digest(&folder));
-        let (documents, busy) = self.runtime.block_on(async {
+        let (documents, mut busy) = self.runtime.block_on(async {
             let client = self.target.client().await;
             (data::read(&client, "girder").await, data::read(&client, BUSY).await)
         });
         data::assert_same(&self.documents, &documents);
+        // A point in time in the middle of a $out has what the server had then.
+        busy.retain(|name, _| !name.starts_with("tmp.agg_out."));
         let allowed = self.busy.borrow();
         assert!(allowed.contains(&busy), "{BUSY} is as it never was: {:?}", counts(&busy));
     }

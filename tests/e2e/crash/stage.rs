@@ -90,7 +90,7 @@ impl Stage {
     pub fn set(kind: Kind, runtime: Handle) -> Self {
         let plan = Plan {
             members: if kind == Kind::Pair { 2 } else { 1 },
-            oplog_mib: if kind == Kind::SmallOplog { 16 } else { 0 },
+            oplog_mib: if matches!(kind, Kind::SmallOplog | Kind::Insists) { 16 } else { 0 },
             ..Plan::default()
         };
         let small = (kind == Kind::Small).then(|| Small::new(SMALL).expect("only root may mount"));
@@ -261,10 +261,14 @@ impl Network {
 fn policy(site: &Site, mongo: &Mongo, homes: &Path, kind: Kind) -> String {
     // rclone's WebDAV server locks whole folders, and answers 423 to a second upload.
     let transfers = if kind == Kind::Network { 1 } else { 4 };
-    let member = if kind == Kind::Pair { ", member: Primary" } else { "" };
+    let more = match kind {
+        Kind::Pair => ", member: Primary",
+        Kind::Insists => ", oplog: Required",
+        _ => "",
+    };
     format!(
         "apiVersion: backstay.dev/v1alpha1\nkind: BackupPolicy\nmetadata: {{name: {POLICY}}}\nspec:\n  instance: {INSTANCE}\n  \
-         schedule: \"0 0 1 1 *\"\n  mongodb: {{uri: \"{}\"{member}}}\n  volumes: [{{name: homes, hostPath: {}}}]\n  \
+         schedule: \"0 0 1 1 *\"\n  mongodb: {{uri: \"{}\"{more}}}\n  volumes: [{{name: homes, hostPath: {}}}]\n  \
          task: {{retries: 0, timeoutSeconds: 60}}\n  destination: {{remote: {}, path: {PATH}, partSizeMiB: 1, transfers: {transfers}, \
          bandwidthLimit: 8M, configFrom: {{file: {}}}}}\n",
         mongo.uri(),

@@ -87,7 +87,7 @@ pub async fn store_with(
             fallback = Some(format!("twice the oplog could not carry the dump ({})", failure.message));
         } else {
             return Err(failure.fix(
-                "end what renames collections or writes with $out during the dump, or allow a dump without it: mongodb.oplog: Auto",
+                "end what renames collections or writes with $out during the dump, enlarge the oplog if it rolled over (replSetResizeOplog), or allow a dump without it: mongodb.oplog: Auto",
             ));
         }
         attempt = another(&attempt);
