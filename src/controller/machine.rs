@@ -179,7 +179,7 @@ impl Machine {
         let entry = self.queue.entries.get_mut(&id)?;
         if !entry.known {
             let run = observed.active_run().map(|run| run.value.plan.destination.clone());
-            let preflight = entry.destination().filter(|_| observed.has_preflight(now)).cloned();
+            let preflight = entry.looks_at(&observed, now).cloned();
             entry.found(run, preflight);
         }
         if !is_known || self.stopping {
@@ -237,7 +237,12 @@ pub(super) fn broke_off() -> PortError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{controller::queue::tests::declared, plan::observed::Caps};
+    use crate::{
+        controller::queue::tests::declared,
+        domain::{location::RcloneConfig, policy::RestoreFrom, run::StepName, snapshot::AsOf},
+        plan::observed::{Caps, Spec, Task, TaskName, TaskState},
+    };
+    use std::sync::Arc;
 
     /// A machine whose every decision is one action; a policy, and the time.
     fn that_always_acts() -> (Machine, PolicyId, Timestamp) {
@@ -261,6 +266,26 @@ mod tests {
         let act = machine.answer(Answer::Observed(id.clone(), Ok(Box::default())), now).unwrap();
         machine.answer(act.failed(PortError::Rejected("no".to_owned())), now);
         assert_eq!(counts(&machine), 0, "it has none");
+    }
+
+    #[test]
+    fn a_configuration_is_in_use_by_what_fills_a_site_from_the_first_look_on() {
+        let (mut machine, id, now) = that_always_acts();
+        let mut filled = declared("a");
+        let Spec::Valid(policy) = &mut filled.spec else { panic!("not valid") };
+        let policy = Arc::make_mut(policy);
+        let mut location = policy.destination.clone();
+        location.config = RcloneConfig::Directory("/etc/rclone".into());
+        let (instance, name) = (policy.instance.clone(), policy.name.clone());
+        let as_of = AsOf::Latest;
+        policy.restore_from = Some(RestoreFrom { location: location.clone(), instance, policy: name, as_of });
+        machine.answer(Answer::Listed(Ok(vec![filled, declared("b")])), now);
+        let name = TaskName { slot: None, step: StepName::bootstrap(false, 1), attempt: 3 };
+        let task = Task { name, uid: "1".to_owned(), state: TaskState::Running { since: now } };
+        let observed = Observed { tasks: vec![task], ..Observed::default() };
+        machine.answer(Answer::Observed(id, Ok(Box::new(observed))), now);
+        let load = machine.queue.load(&"b".parse().unwrap(), Caps::default());
+        assert!(load.full_of_preflights(&location));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::{
     domain::{identity::PolicyId, location::Location},
     plan::{
         action::{Action, Decision, Want, Wanted},
-        observed::{Caps, Declared, Load, Spec},
+        observed::{Caps, Declared, Load, Observed, Spec},
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -85,11 +85,12 @@ pub(super) enum Room {
 }
 
 impl Entry {
-    pub(super) fn destination(&self) -> Option<&Location> {
-        match &self.declared.spec {
-            Spec::Valid(policy) => Some(&policy.destination),
-            Spec::Wrong(_) | Spec::Gone => None,
-        }
+    /// Where a task of it looks that belongs to no run.
+    pub(super) fn looks_at(&self, observed: &Observed, now: Timestamp) -> Option<&Location> {
+        let Spec::Valid(policy) = &self.declared.spec else { return None };
+        let from = policy.restore_from.as_ref().filter(|_| observed.is_being_filled());
+        let preflight = || Some(&policy.destination).filter(|_| observed.has_preflight(now));
+        from.map(|from| &from.location).or_else(preflight)
     }
 
     /// Counts what it uses, or may.
@@ -356,6 +357,13 @@ pub(super) mod tests {
         }
     }
 
+    fn destination(queue: &Queue, name: &str) -> Location {
+        let Spec::Valid(policy) = &queue.entries[&name.parse().unwrap()].declared.spec else {
+            panic!("not valid")
+        };
+        policy.destination.clone()
+    }
+
     #[test]
     fn runs_are_offered_room_before_preflights_and_the_oldest_first() {
         let now = Timestamp::UNIX_EPOCH;
@@ -365,7 +373,7 @@ pub(super) mod tests {
         let mut queue = Queue::default();
         queue.replace(wants.map(|(name, _)| declared(name)).into(), false, now);
         for (name, want) in wants {
-            let place = queue.entries[&name.parse().unwrap()].destination().unwrap().clone();
+            let place = destination(&queue, name);
             let wants_room = want.map(|want| Wanted { want, place });
             let decision = Decision { wants_room, ..Decision::default() };
             queue.decided(&name.parse().unwrap(), decision);
@@ -386,7 +394,7 @@ pub(super) mod tests {
         queue.replace(vec![declared("a"), declared("b")], false, now);
         queue.entries.values_mut().for_each(|entry| entry.known = true);
         // Its site is filled from elsewhere, with a configuration that another one uses.
-        let mut place = queue.entries[&id].destination().unwrap().clone();
+        let mut place = destination(&queue, "a");
         place.config = RcloneConfig::Directory("/etc/rclone".into());
         queue.entries.get_mut(&"b".parse().unwrap()).unwrap().occupies = Some(place.clone());
         let wants_room = Some(Wanted { want: Want::Preflight, place });
@@ -404,7 +412,7 @@ pub(super) mod tests {
         let (id, caps) = ("a".parse().unwrap(), Caps { total: 1, per_remote: 1 });
         let mut queue = Queue::default();
         queue.replace(vec![declared("a"), declared("b")], false, now);
-        let place = queue.entries[&id].destination().cloned();
+        let place = Some(destination(&queue, "a"));
         queue.decided(&id, Decision { occupies: place, ..Decision::default() });
         queue.succeed(&id, caps, now);
         queue.entries.values_mut().for_each(|entry| entry.known = true);
@@ -445,7 +453,7 @@ pub(super) mod tests {
         queue.replace(vec![declared("a"), declared("b")], false, now);
         queue.entries.get_mut(&other).unwrap().known = true;
         queue.fail(&id, now);
-        let mut former = queue.entries[&id].destination().unwrap().clone();
+        let mut former = destination(&queue, "a");
         former.remote = "former".parse().unwrap();
         let caps = Caps { total: 8, per_remote: 1 };
         assert!(queue.load(&other, caps).full(&former).is_some());

@@ -35,7 +35,7 @@ const NOT_EMPTY: &str = "TargetNotEmpty";
 impl<'a> Pass<'a> {
     /// What the filling of the site needs next. Runs wait until it is over.
     pub(super) fn bootstrap(&mut self) {
-        let tasks: Vec<&'a Task> = self.observed.tasks.iter().filter(|task| is_ours(&task.name)).collect();
+        let tasks: Vec<&'a Task> = self.observed.tasks.iter().filter(|task| task.name.fills_site()).collect();
         let policy = match &self.declared.spec {
             Spec::Valid(policy) => policy,
             Spec::Wrong(_) => return,
@@ -173,11 +173,6 @@ impl<'a> Pass<'a> {
             },
         }
     }
-}
-
-/// True for a task that fills a site.
-fn is_ours(name: &TaskName) -> bool {
-    name.slot.is_none() && name.step.is_bootstrap()
 }
 
 fn name(state: &Bootstrap) -> TaskName {

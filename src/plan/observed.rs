@@ -100,8 +100,7 @@ impl Observed {
         self.nodes.get(&source.name()).cloned()
     }
 
-    /// True while a preflight of the policy may be at work. One whose node does not answer is given up as an attempt of a
-    /// run is: it must hold nothing back for as long as the node is away.
+    /// True while a preflight of the policy may be at work. Its node may be away for days: it is given up as an attempt is.
     pub fn has_preflight(&self, now: Timestamp) -> bool {
         let at_work = |task: &Task| match &task.state {
             TaskState::Pending { .. } | TaskState::Running { .. } => true,
@@ -109,6 +108,11 @@ impl Observed {
             TaskState::Ended { .. } => false,
         };
         self.tasks.iter().any(|task| task.name.is_preflight() && at_work(task))
+    }
+
+    /// True while a task looks at the site, or fills it.
+    pub fn is_being_filled(&self) -> bool {
+        self.tasks.iter().any(|task| task.name.fills_site() && !matches!(task.state, TaskState::Ended { .. }))
     }
 
     /// The run that is not over; at most one exists.
@@ -166,6 +170,11 @@ impl TaskName {
     /// True for a preflight.
     pub fn is_preflight(&self) -> bool {
         self.slot.is_none() && self.step == StepName::preflight()
+    }
+
+    /// True for a task that fills an empty site, or looks whether it is empty.
+    pub fn fills_site(&self) -> bool {
+        self.slot.is_none() && self.step.is_bootstrap()
     }
 
     /// The preflight of one specification and its secrets.
