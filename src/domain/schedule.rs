@@ -11,6 +11,7 @@
 
 mod describe;
 mod fields;
+mod memo;
 mod search;
 
 use crate::domain::{
@@ -23,6 +24,7 @@ use jiff::{
     civil::DateTime,
     tz::{AmbiguousOffset, TimeZone},
 };
+use memo::Memo;
 
 /// A schedule in its zone. It has a next slot at any time before the year 5000.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +34,7 @@ pub struct Schedule {
     zone_name: String,
     fields: [Field; 5],
     canonical: String,
+    memo: Memo,
 }
 
 /// A slot that a change of the clock touches.
@@ -67,7 +70,8 @@ impl Schedule {
         let fields = parse_fields(expression, &spread).at("schedule")?;
         let (zone, zone_name) = parse_zone(zone).at("timeZone")?;
         let canonical = fields.each_ref().map(Field::canonical).join(" ");
-        Ok(Self { expression: expression.to_owned(), zone, zone_name, fields, canonical })
+        let (expression, memo) = (expression.to_owned(), Memo::default());
+        Ok(Self { expression, zone, zone_name, fields, canonical, memo })
     }
 
     /// The expression as written.
@@ -97,6 +101,10 @@ impl Schedule {
 
     /// The first slot after `time`. `None` only near the end of representable time.
     pub fn next_after(&self, time: Timestamp) -> Option<Timestamp> {
+        self.memo.next_after(time, || self.search_after(time))
+    }
+
+    fn search_after(&self, time: Timestamp) -> Option<Timestamp> {
         let mut wall = self.wall(time);
         let first_pass = loop {
             wall = search::after(&self.fields, wall)?;

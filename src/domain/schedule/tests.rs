@@ -21,6 +21,25 @@ fn slots(expression: &str, zone: &str, after: &str, until: &str) -> Vec<String> 
     schedule.slots_between(at(after), at(until)).map(local).collect()
 }
 
+/// What is asked in between, and in which order, changes no answer.
+#[test]
+fn an_answer_that_is_known_is_the_one_that_would_be_found() {
+    for expression in ["0 2 * * *", "30 1,2,3 * * *", "*/20 * * * *", "0 3 1 * 1"] {
+        let schedule = schedule(expression, "Europe/Berlin");
+        for start in ["2026-03-28T20:00:00Z", "2026-10-24T20:00:00Z"] {
+            for step in 0..3000_i64 {
+                let minutes = if step % 2 == 0 { step / 2 } else { 3000 - step };
+                let time = at(start) + SignedDuration::from_mins(minutes);
+                assert_eq!(
+                    schedule.next_after(time),
+                    schedule.clone().next_after(time),
+                    "{expression} {time}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn the_spread_never_changes() {
     let canonical = |instance: &str, policy: &str, expression: &str| {
