@@ -188,6 +188,11 @@ impl StepName {
         self.0.starts_with(Self::BOOTSTRAP)
     }
 
+    /// The same, of one that fills.
+    pub fn fills_site(&self) -> bool {
+        self.0.strip_prefix(Self::BOOTSTRAP).is_some_and(|rest| rest.starts_with("-fill"))
+    }
+
     /// What a restore does on its `n`-th node, from 1; or would do.
     pub fn restore(n: usize) -> Self {
         Self(format!("restore-{n}"))

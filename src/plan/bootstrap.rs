@@ -72,7 +72,13 @@ impl<'a> Pass<'a> {
             let first = first();
             let has_run = self.status.last_run.is_some() || !self.runs.is_empty();
             let why = "the policy has made backups of its own already";
-            return if has_run { first.over(BootstrapPhase::HadData, why, now) } else { first };
+            if has_run {
+                return first.over(BootstrapPhase::HadData, why, now);
+            }
+            // What a look would find may be half of what that task has brought.
+            let fills = tasks.iter().any(|task| task.name.step.fills_site());
+            let why = "a task was filling the site when the record of how far it was got lost";
+            return if fills { first.over(BootstrapPhase::Incomplete, why, now) } else { first };
         };
         if state.phase.is_over() {
             return state;

@@ -226,7 +226,7 @@ impl World {
             (Some(old), _) if old.is_over() => false,
             (_, BootstrapPhase::Restored) => site.is_filled() || site.has_own(),
             (_, BootstrapPhase::HadData) => has_run || site.has_own(),
-            (_, BootstrapPhase::Incomplete) => !site.is_empty(),
+            (_, BootstrapPhase::Incomplete) => !site.is_empty() || subject.ledger.wiped.is_some(),
             (_, BootstrapPhase::Looking) => !site.is_torn(),
             (_, BootstrapPhase::Filling) => site.is_empty(),
         };

@@ -306,3 +306,13 @@ fn a_filling_that_waits_for_room_says_where_though_a_run_is_due() {
     assert_eq!(waits(&world), [WaitingReason::Bootstrapping]);
     assert_eq!(decision.wants_room.unwrap().place, from.location);
 }
+
+/// cases.md: status wiped, etcd restored.
+#[test]
+fn a_task_that_fills_is_proof_though_the_status_was_wiped() {
+    let mut world = filling();
+    world.observed.status = None;
+    world.settle();
+    assert_eq!(phase(&world), BootstrapPhase::Incomplete);
+    assert!(world.observed.tasks.is_empty());
+}
