@@ -143,7 +143,8 @@ pub fn unauthorized(message: &str, connection: &Connection, needs: Needs) -> Fai
     .fix(format!("in mongosh: db.getSiblingDB(\"admin\").grantRolesToUser({user:?}, {})", needs.roles()))
 }
 
-/// What mongodump says when the oplog cannot carry the dump: renames, `$out`, a changed version, a roll-over.
+/// What mongodump says when the oplog cannot carry the dump: renames, `$out`, a changed version, a roll-over; the last two
+/// when the very collection that it reads is renamed or dropped.
 const OPLOG: &[&str] = &[
     "oplog overflow",
     "CappedPositionLost",
@@ -152,6 +153,8 @@ const OPLOG: &[&str] = &[
     "convertToCapped",
     "oplog",
     "is modified",
+    "collection renamed",
+    "collection dropped",
 ];
 
 /// A failed run of mongodump or mongorestore, from what it last said.
@@ -246,6 +249,12 @@ mod tests {
             (
                 Needs::Backup,
                 "Failed: oplog overflow: mongodump was unable to capture all new oplog entries",
+                Verdict::Temporary,
+                OPLOG_INTERRUPTED,
+            ),
+            (
+                Needs::Backup,
+                "Failed: error reading collection: (QueryPlanKilled) collection renamed from 'a.b' to 'a.c'",
                 Verdict::Temporary,
                 OPLOG_INTERRUPTED,
             ),
