@@ -48,5 +48,5 @@ fn every_planted_bug_is_found_by_faults_that_fit_it() {
 #[test]
 #[ignore = "long: make soak"]
 fn every_planted_bug_is_found_by_any_faults() {
-    hunt_all(false, 100);
+    hunt_all(false, 200);
 }
