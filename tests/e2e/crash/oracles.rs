@@ -1,7 +1,7 @@
 //! What must be so after every point, whatever was done.
 
 use super::{
-    cases::{Case, Deed},
+    cases::{ALL, Case, Deed},
     faults::BUSY,
     stage::{Documents, POLICY, Stage, scratch},
 };
@@ -25,9 +25,12 @@ impl Stage {
         let outcome = self.one_outcome(case, &status);
         let good = self.listed_as_good();
         let names: Vec<String> = self.new_slots().iter().map(|slot| format!("{POLICY}-{slot}")).collect();
-        assert_eq!(
-            outcome.as_deref() == Some("Succeeded"),
-            names.iter().any(|name| good.contains(name)),
+        let is_success = outcome.as_deref() == Some("Succeeded");
+        let is_listed = names.iter().any(|name| good.contains(name));
+        // A remote that answers nothing any more may keep to itself that the manifest has arrived.
+        let is_unheard = is_listed && matches!(case.deed, Deed::Network(_, ALL));
+        assert!(
+            is_success == is_listed || is_unheard,
             "the outcome is {outcome:?}, and {good:?} are listed as complete"
         );
         if hit && outcome.as_deref().is_some_and(|outcome| outcome != "Succeeded") {
