@@ -3,12 +3,13 @@
 use crate::{
     cli::{output, problem::Problem, time},
     domain::{identity::PolicyId, names::Slot, run::RunState, verdict::Failure},
-    orchestrators::site::{Controller, Site},
+    orchestrators::{
+        site::{Controller, Site},
+        stop::Stop,
+    },
     plan::{action::Answer, observed::Wish},
 };
-use anyhow::Context as _;
 use std::time::{Duration, Instant};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// A controller that runs answers within this time, unless the request waits for something.
 const ANSWERED: Duration = Duration::from_secs(5);
@@ -31,12 +32,13 @@ pub(super) async fn ask(
     policy: &PolicyId,
     wish: Wish,
     patient: bool,
+    stop: &Stop,
 ) -> Result<Option<Answer>, Problem> {
     need_controller(site).await?;
     let id = site.ask(policy, wish, if patient { PATIENT } else { QUEUED }, time::now()).await?;
     let heard = tokio::select! {
         heard = hear(site, policy, &id, patient) => heard,
-        stopped = stopped() => Err(stopped),
+        () = stop.asked() => Err(Problem::Interrupted("the request is taken back".to_owned())),
     };
     if heard.is_err() {
         site.withdraw(policy, &id).await?;
@@ -74,21 +76,6 @@ async fn hear(
             renewed = Instant::now();
         }
         tokio::time::sleep(site.pace()).await;
-    }
-}
-
-/// Ends when a person or the system wants this process to end.
-async fn stopped() -> Problem {
-    let listen = |kind| signal(kind).context("signals cannot be handled");
-    match (listen(SignalKind::interrupt()), listen(SignalKind::terminate())) {
-        (Ok(mut interrupt), Ok(mut terminate)) => {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            Problem::Interrupted("the request is taken back".to_owned())
-        }
-        (Err(error), _) | (_, Err(error)) => error.into(),
     }
 }
 
@@ -131,7 +118,12 @@ pub(super) async fn need_run(site: &dyn Site, policy: &PolicyId, slot: Slot) -> 
 
 /// Fails unless a controller runs.
 pub(super) async fn need_controller(site: &dyn Site) -> Result<(), Problem> {
-    let Controller { runs, place, start, .. } = site.controller().await?;
+    runs(site.controller().await?)
+}
+
+/// Fails unless this one runs.
+pub(super) fn runs(controller: Controller) -> Result<(), Problem> {
+    let Controller { runs, place, start, .. } = controller;
     if runs.is_some() {
         return Ok(());
     }

@@ -1,7 +1,10 @@
 //! `backstay cancel`: the end of a run that is active.
 
 use crate::{
-    cli::{asking, exit::Exit, output::Output, problem::Problem, runtime::block_on, site::SiteArgs},
+    cli::{
+        asking, exit::Exit, output::Output, patient::Patient, problem::Problem, runtime::block_on_with,
+        site::SiteArgs,
+    },
     domain::{names::Slot, verdict::Failure},
     orchestrators::site::find,
     plan::{action::Answer, observed::Wish},
@@ -27,9 +30,10 @@ pub struct Args {
 /// No such policy, no controller, no active run.
 pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
     let site = args.site.site()?;
-    let (known, answer) = block_on(async {
-        let known = find(&*site, &args.policy).await?;
-        let answer = asking::ask(&*site, &known.id, Wish::Cancel { slot: args.slot }, true).await?;
+    let (known, answer) = block_on_with(|stop| async move {
+        let site = Patient::new(&*site, None);
+        let known = find(&site, &args.policy).await?;
+        let answer = asking::ask(&site, &known.id, Wish::Cancel { slot: args.slot }, true, &stop).await?;
         Ok((known, answer))
     })?;
     match answer {

@@ -11,6 +11,7 @@ use crate::{
     domain::verdict::Failure,
     orchestrators::{
         local::{policies::Directory, port::Local, state::StateDir, tasks::Launcher},
+        stop::Stop,
         swarm::{discover::Rules, engine::Engine, facts::Grants, image, notice::Notice, port::Swarm},
     },
     plan::observed::Caps,
@@ -22,7 +23,6 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
 /// Carry out the policies of a directory: launch backups when they are due and record what became of them
@@ -158,7 +158,7 @@ async fn swarm(args: &Args) -> Result<Swarm, Problem> {
         volumes: allow_volumes.iter().cloned().collect(),
     };
     let engine = Engine::from_environment().map_err(unusable)?;
-    let own = image::own(&engine).await.map_err(unusable)?;
+    let own = image::own(&engine).await.map_err(|refusal| unusable(refusal.into()))?;
     let Some(image) = image.clone().or_else(|| own.as_ref().map(|own| own.image.clone())) else {
         let message =
             "the controller runs in no container of this engine, so the image of its tasks is not known";
@@ -186,23 +186,16 @@ async fn serve(
     if let Some(socket) = health_socket {
         health::answer(socket, Arc::clone(&probed))?;
     }
-    let mut terminate = signal(SignalKind::terminate()).context("signals cannot be handled")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be handled")?;
-    let stop = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+    let stop = Stop::listen().context("signals cannot be handled")?;
+    let asked = async move {
+        stop.asked().await;
         // From now on they are fatal again by our own hand.
         tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            stop.again().await;
             std::process::exit(i32::from(Exit::Interrupted.code()));
         });
     };
-    run_loop::run(port, Arc::new(SystemClock), settings, probed, stop).await;
+    run_loop::run(port, Arc::new(SystemClock), settings, probed, asked).await;
     Ok(Exit::Ok)
 }
 

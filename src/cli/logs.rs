@@ -5,6 +5,7 @@ use crate::{
         asking::{self, Presence},
         exit::Exit,
         output::Output,
+        patient::Patient,
         problem::Problem,
         runtime::block_on,
         site::SiteArgs,
@@ -44,7 +45,13 @@ pub struct Args {
 /// No such policy or run.
 pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
     let site = args.site.site()?;
-    block_on(show(args, &*site, out))
+    block_on(async {
+        if args.follow {
+            show(args, &Patient::new(&*site, None), out).await
+        } else {
+            show(args, &*site, out).await
+        }
+    })
 }
 
 async fn show(args: &Args, site: &dyn Site, out: &mut Output) -> Result<Exit, Problem> {

@@ -32,6 +32,7 @@ mod list;
 mod logs;
 mod ls;
 mod man;
+mod patient;
 mod prune;
 mod restore;
 mod run;

@@ -2,7 +2,10 @@
 
 use crate::{
     cli::exit::Exit,
-    domain::{error::Invalid, verdict::Failure},
+    domain::{
+        error::Invalid,
+        verdict::{Failure, STOPPED},
+    },
     storage::store::StoreError,
 };
 use std::io;
@@ -18,7 +21,7 @@ pub enum Problem {
     Invalid(#[from] Invalid),
     /// Something went wrong at run time.
     #[error("{0}")]
-    Failure(#[from] Failure),
+    Failure(Failure),
     /// What the program's own edge met: a file that cannot be read, a runtime that does not start.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
@@ -47,6 +50,12 @@ impl Problem {
             Self::Failure(failure) => failure.fix.as_deref(),
             _ => None,
         }
+    }
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        if failure.reason == STOPPED { Self::Interrupted(failure.message) } else { Self::Failure(failure) }
     }
 }
 

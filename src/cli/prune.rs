@@ -6,7 +6,7 @@ use crate::{
         exit::Exit,
         output::{self, Format, Output, OutputArgs},
         problem::Problem,
-        runtime::block_on,
+        runtime::{block_on, block_on_with},
         site::SiteArgs,
         time,
     },
@@ -78,7 +78,7 @@ fn here(args: &Args) -> Result<PruneOutcome, Problem> {
 /// By a task of a Swarm, which has the remote's secret.
 fn beside(args: &Args) -> Result<PruneOutcome, Problem> {
     let site = SwarmSite::open()?;
-    block_on(async {
+    block_on_with(|stop| async move {
         let known = find(&site, &args.policy).await?;
         let policy = known.valid()?;
         check_confirmation(args, policy)?;
@@ -102,7 +102,7 @@ fn beside(args: &Args) -> Result<PruneOutcome, Problem> {
             work: Work::Prune(work),
             hours: 24,
         };
-        Ok(hands.carry_out(errand, &|_| ()).await?.told()?)
+        Ok(hands.carry_out(errand, &|_| (), &stop).await?.told()?)
     })
 }
 

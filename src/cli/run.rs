@@ -6,9 +6,10 @@ use crate::{
         exit::Exit,
         output,
         output::Output,
+        patient::Patient,
         problem::Problem,
         progress::Watch,
-        runtime::block_on,
+        runtime::block_on_with,
         site::SiteArgs,
         style::Style,
     },
@@ -20,7 +21,10 @@ use crate::{
         status::Status,
         verdict::Failure,
     },
-    orchestrators::site::{Site, find},
+    orchestrators::{
+        site::{Site, find},
+        stop::Stop,
+    },
     plan::{action::Answer, observed::Wish, task_spec::Progress},
     task::context::Meter,
 };
@@ -60,15 +64,27 @@ pub struct Args {
 /// No such policy, no controller, or the run is refused.
 pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
     let site = args.site.site()?;
-    block_on(ask(args, &*site, out))
+    block_on_with(async |stop| {
+        if args.wait {
+            ask(args, &Patient::new(&*site, None), out, &stop).await
+        } else {
+            ask(args, &*site, out, &stop).await
+        }
+    })
 }
 
-async fn ask(args: &Args, site: &dyn Site, out: &mut Output) -> Result<Exit, Problem> {
+async fn ask(args: &Args, site: &dyn Site, out: &mut Output, stop: &Stop) -> Result<Exit, Problem> {
     let known = find(site, &args.policy).await?;
     known.valid()?;
     let wish = Wish::Run { accept_shrink: args.accept_shrink, wait_turn: args.wait_turn };
-    match asking::ask(site, &known.id, wish, args.wait).await? {
-        Some(Answer::Accepted(slot)) if args.wait => follow(site, &known.id, slot, out).await,
+    match asking::ask(site, &known.id, wish, args.wait, stop).await? {
+        Some(Answer::Accepted(slot)) if args.wait => tokio::select! {
+            end = follow(site, &known.id, slot, out) => end,
+            () = stop.asked() => Err(Problem::Interrupted(format!(
+                "run {slot} goes on; to stop it: backstay cancel {}",
+                known.id
+            ))),
+        },
         Some(Answer::Accepted(slot)) => {
             out.line(format!("run {slot} of {} has begun", known.id))?;
             output::note(format!("see it with: backstay status {}", known.id));

@@ -6,6 +6,7 @@
 use crate::{
     cli::{exit::Exit, output::Output, problem::Problem, runtime},
     domain::verdict::{Failure, Verdict},
+    orchestrators::stop::Stop,
     plan::task_spec::{SPEC_VARIABLE, TaskReport, TaskSpec},
     task::{context::Meter, real::Real, report, run, world::World},
 };
@@ -20,7 +21,6 @@ use std::{
     thread,
     time::Duration,
 };
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Do one task of a run (started by the controller)
 #[derive(Debug, clap::Args)]
@@ -41,7 +41,7 @@ pub struct Args {
 /// A runtime that could not be started; everything else is a report.
 pub fn run(args: &Args, _out: &mut Output) -> Result<Exit, Problem> {
     let report = match read(args.spec.as_deref()) {
-        Ok(spec) => runtime::block_on(async { Ok(perform(spec).await) })?,
+        Ok(spec) => runtime::block_on_with(|stop| async move { Ok(perform(spec, stop).await) })?,
         Err(failure) => TaskReport::failed(failure),
     };
     if let Some(failure) = &report.failure {
@@ -83,11 +83,11 @@ fn write(path: Option<&Path>, report: &TaskReport) -> Result<(), (String, io::Er
     line().map_err(|error: io::Error| ("standard output".to_owned(), error))
 }
 
-async fn perform(spec: TaskSpec) -> TaskReport {
+async fn perform(spec: TaskSpec, stop: Stop) -> TaskReport {
     let meter = Arc::new(Meter::default());
     let world: Arc<dyn World> = Arc::new(Real::new(&spec));
     let progress = show(Arc::clone(&meter));
-    let mut report = run::run(spec, Arc::clone(&world), meter, stopped()).await;
+    let mut report = run::run(spec, Arc::clone(&world), meter, stopped(stop)).await;
     // A token that was renewed is saved now. What hangs here changes nothing any more.
     let remarks = tokio::time::timeout(Duration::from_secs(15), world.close()).await.unwrap_or_default();
     report.warnings.splice(0..0, remarks);
@@ -96,17 +96,9 @@ async fn perform(spec: TaskSpec) -> TaskReport {
 }
 
 /// Waits for a signal to end. The same as an orchestrator's, a person's Ctrl-C leaves a report.
-async fn stopped() -> Failure {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        // Without handlers the signals end the process, and the missing report is a temporary failure.
-        return std::future::pending().await;
-    };
-    let name = tokio::select! {
-        _ = term.recv() => "SIGTERM",
-        _ = int.recv() => "SIGINT",
-    };
-    Failure::temporary("Interrupted", format!("the task was told to end ({name}) before it was done"))
+async fn stopped(stop: Stop) -> Failure {
+    stop.asked().await;
+    Failure::temporary("Interrupted", "the task was told to end before it was done")
 }
 
 /// Prints the meter once a second, until what is returned is dropped. On a thread of its own: a reader that does not read

@@ -7,7 +7,7 @@ use crate::{
         output::{self, Format, Output, OutputArgs},
         problem::Problem,
         progress::Watch,
-        runtime::block_on,
+        runtime::{block_on, block_on_with},
         style::Style,
         table::printable,
         time,
@@ -15,6 +15,7 @@ use crate::{
     domain::{policy::Policy, run::StepName, size::human, snapshot::AsOf, verification::Level},
     orchestrators::{
         random_number,
+        stop::Stop,
         swarm::{errand::Errand, site::SwarmSite},
     },
     plan::task_spec::{VerifyWork, Work},
@@ -95,7 +96,7 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
     };
     let policy = args.policy.as_ref().map(|meant| &meant.name);
     if let (Some(Meant { text: name, .. }), Some(site)) = (&args.policy, args.backups.swarm()?) {
-        let report = block_on(beside(args, &site, name, level))?;
+        let report = block_on_with(async |stop| beside(args, &site, name, level, &stop).await)?;
         return told(args, &report, out);
     }
     let backups = args.backups.find(policy)?;
@@ -119,7 +120,13 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
 }
 
 /// By a task of a Swarm, which has the remote's secret.
-async fn beside(args: &Args, site: &SwarmSite, name: &str, level: Level) -> Result<VerifyReport, Problem> {
+async fn beside(
+    args: &Args,
+    site: &SwarmSite,
+    name: &str,
+    level: Level,
+    stop: &Stop,
+) -> Result<VerifyReport, Problem> {
     if level == Level::Drill {
         return Err(Problem::Usage(
             "a drill needs disk and a mongod, which tasks of a Swarm have not: run it with --from on a machine that has them".to_owned(),
@@ -138,7 +145,7 @@ async fn beside(args: &Args, site: &SwarmSite, name: &str, level: Level) -> Resu
         work,
         hours: 24,
     };
-    Ok(hands.carry_out(errand, &move |progress| meter.show(&progress)).await?.told()?)
+    Ok(hands.carry_out(errand, &move |progress| meter.show(&progress), stop).await?.told()?)
 }
 
 fn told(args: &Args, report: &VerifyReport, out: &mut Output) -> Result<Exit, Problem> {

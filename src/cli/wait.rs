@@ -1,7 +1,10 @@
 //! `backstay wait`: until something can be said of a policy.
 
 use crate::{
-    cli::{asking, exit::Exit, output::Output, problem::Problem, runtime::block_on, site::SiteArgs, time},
+    cli::{
+        asking, exit::Exit, output::Output, patient::Patient, problem::Problem, runtime::block_on,
+        site::SiteArgs, time,
+    },
     domain::{
         status::{ConditionType, Truth},
         verdict::Failure,
@@ -9,6 +12,7 @@ use crate::{
     orchestrators::site::{Known, Site, find},
 };
 use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
 
 /// Wait until a condition of a policy is true
 #[derive(Debug, clap::Args)]
@@ -66,7 +70,8 @@ impl From<Condition> for ConditionType {
 /// No such policy, one that is wrong, or the time is over; the message says how it stands.
 pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
     let site = args.site.site()?;
-    block_on(wait(args, &*site, out))
+    let limit = Duration::from_secs(u64::from(args.timeout));
+    block_on(async { wait(args, &Patient::new(&*site, Some(limit)), out).await })
 }
 
 async fn wait(args: &Args, site: &dyn Site, out: &mut Output) -> Result<Exit, Problem> {
@@ -74,8 +79,11 @@ async fn wait(args: &Args, site: &dyn Site, out: &mut Output) -> Result<Exit, Pr
     let deadline = time::now().saturating_add(SignedDuration::from_secs(i64::from(args.timeout)));
     loop {
         let known = find(site, &args.policy).await?;
-        known.valid()?;
-        let here = asking::need_controller(site).await;
+        let controller = site.controller().await?;
+        if !controller.is_unheard {
+            known.valid()?;
+        }
+        let here = asking::runs(controller);
         if here.is_ok() && is_true(&known, kind, time::now()) {
             out.line(format!("{}: {} is true", known.id, kind.as_str()))?;
             return Ok(Exit::Ok);

@@ -46,6 +46,9 @@ impl Verdict {
     }
 }
 
+/// The reason of a failure that is no failure: this process was told to end.
+pub const STOPPED: &str = "Stopped";
+
 /// Why something failed, in words for a person and in a form the controller can act on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]

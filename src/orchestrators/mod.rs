@@ -3,6 +3,7 @@
 pub mod local;
 mod restores;
 pub mod site;
+pub mod stop;
 pub mod swarm;
 
 use crate::domain::verdict::Failure;

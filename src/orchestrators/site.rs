@@ -19,6 +19,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+/// The reason of a failure that is over by itself: the orchestrator does not answer for a while.
+pub const UNAVAILABLE: &str = "OrchestratorUnavailable";
+/// The reason of a failure that may be over by itself, or may be a wrong address.
+pub const UNREACHABLE: &str = "OrchestratorUnreachable";
+/// Who waits for something bears with that for so long: managers may be started again, and elect another leader.
+pub const OUTAGE: Duration = Duration::from_secs(300);
+
 /// A site.
 #[async_trait]
 pub trait Site: Send + Sync {
@@ -145,6 +152,8 @@ pub struct Controller {
     pub start: String,
     /// What keeps it from looking at policies.
     pub troubles: Vec<Trouble>,
+    /// None has ever told what policies may use, so that they cannot be judged yet.
+    pub is_unheard: bool,
 }
 
 /// Why the controller cannot look at a policy, and so does nothing for it.

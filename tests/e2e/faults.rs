@@ -178,6 +178,35 @@ fn a_request_ends_with_its_asker() {
     assert_eq!(requests(), 0);
 }
 
+/// One who waits for a run is not needed for it.
+#[test]
+fn a_run_goes_on_without_the_one_who_waits() {
+    let (site, notes) = notes(Remote::new());
+    site.run("notes").ok();
+    fs::write(notes.join("large"), tree::noise(3, 48 << 20)).unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| site.backstay(["run", "notes", "--wait"]));
+        let rclone = site.wait_for_process("rclone");
+        signal_pid(rclone, Signal::STOP);
+        let is_waiting = |pid: &u32| {
+            fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.ends_with("--wait\0"))
+        };
+        let pid = site.processes("backstay").into_iter().find(is_waiting).unwrap();
+        // It has heard the answer by then.
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        signal_pid(pid, Signal::INT);
+        waiting.join().unwrap().ends(130).says(["goes on", "backstay cancel notes"]);
+        signal_pid(rclone, Signal::CONT);
+    });
+    for _ in 0..600 {
+        if site.snapshots().len() == 2 {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("the run made no snapshot: {}", site.log());
+}
+
 #[test]
 fn without_a_controller_nothing_is_true_and_no_end_is_waited_for() {
     let (site, notes) = notes(Remote::new());

@@ -5,11 +5,13 @@ use crate::{
     site::{INSTANCE, PATH, Site},
     support::{
         Scratch,
+        children::signal_pid,
         mongo::Mongo,
         remote::{self, Remote},
         tree,
     },
 };
+use rustix::process::Signal;
 use std::{fs, path::Path};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -219,6 +221,37 @@ fn a_policy_is_restored_in_place_and_a_restore_that_ends_badly_holds_it() {
     site.backstay(["restore", "notes", "--as-of", &newest, "--confirm=site"]).ends(3);
     fs::write(&lost, kept).unwrap();
     site.backstay(["restore", "notes", "--confirm=site"]).ok();
+    site.run("notes").ok();
+}
+
+/// A restore that is stopped in the middle says what it leaves, and the same command finishes it.
+#[test]
+fn a_restore_that_is_stopped_holds_its_policy_and_goes_on() {
+    let site = notes();
+    let notes = site.join("notes");
+    for n in 0..8 {
+        fs::write(notes.join(format!("large-{n}")), tree::noise(n, 8 << 20)).unwrap();
+    }
+    let kept = tree::digest(&notes);
+    site.run("notes").ok();
+    fs::remove_dir_all(&notes).unwrap();
+    std::thread::scope(|scope| {
+        let restore = scope.spawn(|| site.backstay(["restore", "notes"]));
+        while !notes.join("large-0").exists() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        // What is under way takes its time.
+        signal_pid(site.wait_for_process("rclone"), Signal::STOP);
+        let is_restore = |pid: &u32| {
+            fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.contains("restore"))
+        };
+        let pid = site.processes("backstay").into_iter().find(is_restore).unwrap();
+        signal_pid(pid, Signal::INT);
+        restore.join().unwrap().ends(130).says(["a part may be restored", "backstay restore notes --forget"]);
+    });
+    site.run("notes").ends(1).says(["did not finish"]);
+    site.backstay(["restore", "notes"]).ok();
+    tree::assert_same(&kept, &tree::digest(&notes));
     site.run("notes").ok();
 }
 

@@ -1,6 +1,9 @@
 //! A restore by tasks of a Swarm, each on the node that has what it fills: from a machine that has nothing but the engine.
 
-use super::{carrier::Carrier, claim};
+use super::{
+    carrier::{Carrier, Ended},
+    claim,
+};
 use crate::{
     cli::{problem::Problem, time},
     domain::{
@@ -13,6 +16,7 @@ use crate::{
     },
     orchestrators::{
         random_number,
+        stop::Stop,
         swarm::{
             discover::Found,
             errand::{Errand, Hands},
@@ -90,7 +94,13 @@ impl Beside {
         parts
     }
 
-    async fn carry_out(&self, n: usize, part: Part, mode: RestoreMode) -> Result<TaskReport, Failure> {
+    async fn carry_out(
+        &self,
+        n: usize,
+        part: Part,
+        mode: RestoreMode,
+        stop: &Stop,
+    ) -> Result<TaskReport, Failure> {
         let errand = Errand {
             step: StepName::restore(n),
             number: self.number,
@@ -99,7 +109,7 @@ impl Beside {
             hours: if mode == RestoreMode::Plan { HOURS_TO_PLAN } else { HOURS_TO_RESTORE },
         };
         let meter = Arc::clone(&self.meter);
-        self.hands.carry_out(errand, &move |progress| meter.show(&progress)).await
+        self.hands.carry_out(errand, &move |progress| meter.show(&progress), stop).await
     }
 
     /// Policies whose sources this restore writes into.
@@ -147,10 +157,10 @@ fn unexpected() -> Failure {
 
 #[async_trait(?Send)]
 impl Carrier for Beside {
-    async fn plan(&mut self) -> Result<RestorePlan, Problem> {
+    async fn plan(&mut self, stop: &Stop) -> Result<RestorePlan, Problem> {
         let mut whole: Option<RestorePlan> = None;
         for (n, part) in (1..).zip(self.parts()) {
-            let report = self.carry_out(n, part, RestoreMode::Plan).await?;
+            let report = self.carry_out(n, part, RestoreMode::Plan, stop).await?;
             let RestoreOutcome::Planned(plan) = report.told()? else {
                 return Err(unexpected().into());
             };
@@ -180,11 +190,11 @@ impl Carrier for Beside {
         Ok(())
     }
 
-    async fn execute(&mut self, _plan: &RestorePlan) -> Result<RestoreReport, Failure> {
+    async fn execute(&mut self, _plan: &RestorePlan, stop: &Stop) -> Result<RestoreReport, Failure> {
         let mut whole: Option<RestoreReport> = None;
         for (n, part) in (1..).zip(self.parts()) {
-            let report = self.carry_out(n, part, RestoreMode::Execute).await;
-            // One that was refused says that it has changed nothing; one without a word may have.
+            let report = self.carry_out(n, part, RestoreMode::Execute, stop).await;
+            // One that was refused, or never began, says that it has changed nothing; one without a word may have.
             self.has_changed |= report.as_ref().map_or(true, |report| report.outcome.is_some());
             let RestoreOutcome::Done(done) = report?.told()? else {
                 return Err(unexpected());
@@ -200,16 +210,20 @@ impl Carrier for Beside {
         whole.ok_or_else(|| Failure::permanent("NothingToDo", "nothing is to be restored"))
     }
 
-    async fn end(&mut self, result: &Result<RestoreReport, Failure>) -> Result<(), Problem> {
+    async fn end(&mut self, result: &Result<RestoreReport, Failure>) -> Result<Ended, Problem> {
         let end = claim::End::of(result, self.has_changed, claim::is_whole(&self.request));
+        let mut ended = Ended { has_changed: self.has_changed, held: Vec::new() };
         for claim in self.claims.drain(..) {
             match &end {
                 claim::End::Succeeded => claim.succeeded().await?,
                 claim::End::Unchanged => claim.unchanged().await?,
-                claim::End::Failed(why) => claim.failed(why).await?,
+                claim::End::Failed(why) => {
+                    ended.held.push(claim.policy().clone());
+                    claim.failed(why).await?;
+                }
             }
         }
-        Ok(())
+        Ok(ended)
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::{
     cli::{output, problem::Problem},
     domain::{
+        identity::PolicyId,
         policy::{MongoConnection, Source, Volume, VolumePlace},
         restore::{RestoreRequest, VolumeTarget},
         run::RunPlan,
@@ -53,16 +54,20 @@ impl Claims {
         Ok(claims)
     }
 
-    /// Tells the controller how the restore ended, and whether it changed anything by then.
+    /// Tells the controller how the restore ended, and whether it changed anything by then: the policies that are held.
     ///
     /// # Errors
     /// A record that cannot be written: the policy is held then, as after a failure.
-    pub fn end(self, result: &Result<RestoreReport, Failure>, changed: bool) -> io::Result<()> {
+    pub fn end(self, result: &Result<RestoreReport, Failure>, changed: bool) -> io::Result<Vec<PolicyId>> {
         match End::of(result, changed, self.whole) {
-            End::Succeeded => self.each(RestoreClaim::succeeded),
-            End::Unchanged => self.unchanged(),
-            End::Failed(why) => self.each(|claim| claim.failed(&why)),
+            End::Succeeded => self.each(RestoreClaim::succeeded)?,
+            End::Unchanged => self.unchanged()?,
+            End::Failed(why) => {
+                let held = self.claims.iter().map(|claim| claim.policy().clone()).collect();
+                return self.each(|claim| claim.failed(&why)).map(|()| held);
+            }
         }
+        Ok(Vec::new())
     }
 
     fn unchanged(self) -> io::Result<()> {

@@ -1,10 +1,16 @@
 //! A restore by this process, on this machine.
 
-use super::{carrier::Carrier, claim::Claims};
+use super::{
+    carrier::{Carrier, Ended},
+    claim::Claims,
+};
 use crate::{
     cli::{backups::Backups, problem::Problem, time},
     domain::{restore::RestoreRequest, verdict::Failure},
-    orchestrators::local::lookup::Host,
+    orchestrators::{
+        local::lookup::Host,
+        stop::{Stop, stopped},
+    },
     storage::{manifest::Manifest, rclone::Mode},
     task::{
         context::Meter,
@@ -37,7 +43,7 @@ impl Here {
 
 #[async_trait(?Send)]
 impl Carrier for Here {
-    async fn plan(&mut self) -> Result<RestorePlan, Problem> {
+    async fn plan(&mut self, stop: &Stop) -> Result<RestorePlan, Problem> {
         let restore = Restore {
             store: Arc::new(self.backups.open(Mode::Read).await?),
             request: self.request.clone(),
@@ -45,7 +51,10 @@ impl Carrier for Here {
             memory_bytes: MEMORY,
             meter: Arc::clone(&self.meter),
         };
-        let (plan, manifest) = restore.plan().await?;
+        let (plan, manifest) = tokio::select! {
+            planned = restore.plan() => planned?,
+            () = stop.asked() => return Err(stopped("stopped by a signal").into()),
+        };
         self.planned = Some((restore, manifest));
         Ok(plan)
     }
@@ -55,15 +64,20 @@ impl Carrier for Here {
         Ok(())
     }
 
-    async fn execute(&mut self, plan: &RestorePlan) -> Result<RestoreReport, Failure> {
+    async fn execute(&mut self, plan: &RestorePlan, stop: &Stop) -> Result<RestoreReport, Failure> {
         let Some((restore, manifest)) = &self.planned else {
             return Err(Failure::permanent("NotPlanned", "a restore is planned before it is carried out"));
         };
-        restore.execute(plan, manifest).await
+        tokio::select! {
+            report = restore.execute(plan, manifest) => report,
+            () = stop.asked() => Err(stopped("stopped by a signal")),
+        }
     }
 
-    async fn end(&mut self, result: &Result<RestoreReport, Failure>) -> Result<(), Problem> {
+    async fn end(&mut self, result: &Result<RestoreReport, Failure>) -> Result<Ended, Problem> {
+        let has_changed = self.meter.has_changed();
         let claims = self.claims.take();
-        claims.map_or(Ok(()), |claims| claims.end(result, self.meter.has_changed())).map_err(Problem::from)
+        let held = claims.map_or(Ok(Vec::new()), |claims| claims.end(result, has_changed))?;
+        Ok(Ended { has_changed, held })
     }
 }

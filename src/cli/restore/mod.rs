@@ -18,12 +18,12 @@ use crate::{
         place::Place,
         problem::Problem,
         progress::Watch,
-        runtime::block_on,
+        runtime::{block_on, block_on_with},
         time,
     },
     domain::{
         restore::RestoreSource,
-        verdict::{Failure, Verdict},
+        verdict::{Failure, STOPPED, Verdict},
     },
     orchestrators::{site::find, swarm::restores},
     plan::validate::Orchestrator,
@@ -34,7 +34,7 @@ use crate::{
 };
 use args::Where;
 use beside::Beside;
-use carrier::Carrier;
+use carrier::{Carrier, Ended};
 use here::Here;
 use std::{path::Path, sync::Arc};
 
@@ -68,10 +68,10 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
         None => asked_by_flags(args)?,
     };
     let place = place.to_string();
-    block_on(async {
+    block_on_with(|stop| async move {
         let quiet = args.output.format != Format::Table && args.output.format != Format::Wide;
         let watch = Watch::start(Arc::clone(&meter), quiet);
-        let plan = carrier.plan().await?;
+        let plan = carrier.plan(&stop).await?;
         drop(watch);
         if dry_run {
             let confirm = !plan.needs_confirmation().is_empty();
@@ -85,11 +85,20 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
         }
         carrier.claim().await?;
         let watch = Watch::start(Arc::clone(&meter), quiet);
-        let result = carrier.execute(&plan).await;
+        let result = carrier.execute(&plan, &stop).await;
         drop(watch);
-        let ended = carrier.end(&result).await;
-        let exit = finish(out, args, &result.map_err(with_way_on)?)?;
-        ended.map(|()| exit)
+        let ended = tokio::select! {
+            ended = carrier.end(&result) => ended,
+            () = stop.again() => Err(Problem::Interrupted("how the restore ended is not recorded".to_owned())),
+        };
+        match (result, ended) {
+            (Err(failure), Ok(ended)) if failure.reason == STOPPED => Err(left(&failure, &ended)),
+            (Err(failure), Err(_)) if failure.reason == STOPPED => Err(failure.into()),
+            (result, ended) => {
+                let exit = finish(out, args, &result.map_err(with_way_on)?)?;
+                ended.map(|_| exit)
+            }
+        }
     })
 }
 
@@ -190,6 +199,20 @@ fn show(out: &mut Output, args: &Args, plan: &RestorePlan, place: &str, next: &s
 fn with_way_on(failure: Failure) -> Failure {
     let damaged = failure.fix.is_none() && failure.reason.ends_with("Damaged");
     if damaged { failure.fix(OLDER) } else { failure }
+}
+
+/// What a restore that was stopped has left.
+fn left(failure: &Failure, ended: &Ended) -> Problem {
+    let held: Vec<String> = ended.held.iter().map(ToString::to_string).collect();
+    let what = match (ended.has_changed, held.first()) {
+        (false, _) => "nothing was changed".to_owned(),
+        (true, None) => "a part may be restored already; the same command goes on".to_owned(),
+        (true, Some(first)) => format!(
+            "a part may be restored already, so {} makes no backup until a restore succeeds (the same command goes on), or you say that all is well: backstay restore {first} --forget",
+            held.join(" and ")
+        ),
+    };
+    Problem::Interrupted(format!("{}; {what}", failure.message))
 }
 
 fn finish(out: &mut Output, args: &Args, report: &RestoreReport) -> Result<Exit, Problem> {

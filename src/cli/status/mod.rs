@@ -10,6 +10,7 @@ use crate::{
     cli::{
         exit::Exit,
         output::{Format, Output, OutputArgs},
+        patient::Patient,
         problem::Problem,
         runtime::block_on,
         site::SiteArgs,
@@ -72,7 +73,7 @@ fn shown(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
 
 async fn show(args: &Args, site: &dyn Site, out: &mut Output) -> Result<Exit, Problem> {
     if args.watch {
-        return watch(args, site, out).await;
+        return watch(args, &Patient::new(site, None), out).await;
     }
     let view = view(args, site).await?;
     let now = time::now();

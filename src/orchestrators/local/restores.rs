@@ -123,6 +123,11 @@ pub struct RestoreClaim {
 }
 
 impl RestoreClaim {
+    /// Whose sources.
+    pub fn policy(&self) -> &PolicyId {
+        &self.policy
+    }
+
     /// The restore's identity, for people.
     pub fn id(&self) -> &str {
         &self.id

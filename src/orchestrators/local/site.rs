@@ -54,6 +54,7 @@ impl Site for Host {
         let troubles = runs.as_ref().and_then(|_| state.info().ok()).map(|info| info.troubles);
         let root = state.root().display().to_string();
         Ok(Controller {
+            is_unheard: false,
             since: runs.as_ref().and_then(|_| state.controller_since()),
             runs,
             start: format!("backstay controller --state {root}"),

@@ -8,13 +8,22 @@ use crate::{
         run::{StepName, TaskLimits},
         verdict::Failure,
     },
-    orchestrators::swarm::{
-        engine::{Engine, model::Task, refusal::Refusal, stream::Output},
-        facts::Facts,
-        harvest::{self, Harvest},
-        names::kind,
-        service::{self, Launch},
-        state,
+    orchestrators::{
+        site::OUTAGE,
+        stop::{Stop, stopped},
+        swarm::{
+            engine::{
+                Engine,
+                model::Task,
+                refusal::{Refusal, absent_is_fine, refused_to_people as refused},
+                stream::Output,
+            },
+            facts::Facts,
+            harvest::{self, Harvest},
+            names::{self, kind},
+            service::{self, Launch},
+            state,
+        },
     },
     plan::{
         action::NewTask,
@@ -24,15 +33,14 @@ use crate::{
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::sleep,
-};
+use tokio::time::sleep;
 
 /// How often the task is looked at.
 const PACE: Duration = Duration::from_millis(700);
-/// Managers may elect another leader meanwhile.
-const SILENCE: SignedDuration = SignedDuration::from_secs(60);
+/// Managers may be started again and elect another leader meanwhile.
+const SILENCE: SignedDuration = SignedDuration::from_secs(OUTAGE.as_secs() as i64);
+/// A task that is told to end is killed before this time is over, on a node that answers.
+const TO_END: Duration = Duration::from_secs(40);
 
 /// What is needed to do something beside the data of a policy.
 #[derive(Debug)]
@@ -67,15 +75,20 @@ pub struct Errand {
 }
 
 impl Hands {
-    /// Does one task: its report. It is stopped when the person who waits is.
+    /// Does one task: its report. A report that tells no outcome says that nothing was done; so does that of a task which
+    /// never began. It is stopped when the person who waits is.
     ///
     /// # Errors
-    /// It cannot be launched, does not start, or ends without a word.
+    /// It ends without a word, or is stopped in the middle: nobody knows what it has done.
     pub async fn carry_out(
         &self,
         errand: Errand,
         show: &(dyn Fn(Progress) + Send + Sync),
+        stop: &Stop,
     ) -> Result<TaskReport, Failure> {
+        if stop.is_asked() {
+            return Ok(TaskReport::failed(stopped("stopped by a signal")));
+        }
         let launch = Launch {
             policy: &self.id,
             kind: kind::ERRAND,
@@ -84,18 +97,58 @@ impl Hands {
             image: &self.image,
             secrets: &self.secrets,
         };
-        let spec = service::service(launch).map_err(|why| Failure::permanent("TaskRefused", why))?;
-        let made = self.engine.create_service(&spec).await.map_err(refused)?;
-        let ended = tokio::select! {
-            ended = self.until_over(&made.id, show) => ended,
-            () = interrupted() => Err(Failure::temporary("Interrupted", "stopped by a signal")),
+        let spec = match service::service(launch) {
+            Ok(spec) => spec,
+            Err(why) => return Ok(TaskReport::failed(Failure::permanent("TaskRefused", why))),
         };
-        if let Err(refusal) = self.engine.remove_service(&made.id).await
-            && !refusal.is_absent()
-        {
-            tracing::warn!(%refusal, "the task's service is left; the controller removes it");
+        let made = match self.engine.create_service(&spec).await {
+            Err(refusal) if !refusal.maybe_done => return Ok(TaskReport::failed(refused(refusal))),
+            made => made.map_err(refused)?.id,
+        };
+        let mut has_begun = false;
+        let ended = tokio::select! {
+            ended = self.until_over(&made, show, &mut has_begun) => ended,
+            () = stop.asked() => return self.stop(&made, has_begun, stop).await,
+        };
+        if let Err(failure) = absent_is_fine(self.engine.remove_service(&made).await) {
+            tracing::warn!(%failure, "the task's service is left; the controller removes it");
         }
-        ended
+        match ended {
+            Err(failure) if !has_begun => Ok(TaskReport::failed(failure)),
+            ended => ended,
+        }
+    }
+
+    /// Stops the task and waits until nothing of it runs, unless a second signal says not to.
+    async fn stop(&self, service: &str, has_begun: bool, stop: &Stop) -> Result<TaskReport, Failure> {
+        // It may have begun since it was looked at last.
+        let has_begun = has_begun || self.look(service, self.clock.now()).await.is_ok_and(has_begun_now);
+        if let Err(error) = absent_is_fine(self.engine.remove_service(service).await) {
+            return Err(stopped(&format!(
+                "stopped by a signal, but its task goes on, since its service cannot be removed ({error}): docker service rm {service}"
+            )));
+        }
+        if !has_begun {
+            return Ok(TaskReport::failed(stopped("stopped by a signal")));
+        }
+        let is_over = tokio::select! {
+            () = self.until_gone(service) => true,
+            () = sleep(TO_END) => false,
+            () = stop.again() => false,
+        };
+        let goes_on = "stopped by a signal; its task was told to end, and may go on for half a minute or until its node is back";
+        Err(stopped(if is_over { "stopped by a signal" } else { goes_on }))
+    }
+
+    async fn until_gone(&self, service: &str) {
+        let label = format!("{}={}", names::IDENTITY, names::identity(&self.id));
+        loop {
+            let is_left = |task: &Task| task.service_id == service && !state::is_over(task);
+            if self.engine.tasks(&label).await.is_ok_and(|tasks| !tasks.iter().any(is_left)) {
+                return;
+            }
+            sleep(PACE).await;
+        }
     }
 
     fn task(&self, errand: Errand) -> NewTask {
@@ -125,6 +178,7 @@ impl Hands {
         &self,
         service: &str,
         show: &(dyn Fn(Progress) + Send + Sync),
+        has_begun: &mut bool,
     ) -> Result<TaskReport, Failure> {
         let made = self.clock.now();
         let mut heard = made;
@@ -135,9 +189,13 @@ impl Hands {
             let (task, state) = match self.look(service, made).await {
                 Ok(seen) => seen,
                 Err(refusal) if now.duration_since(heard) > SILENCE => return Err(refused(refusal)),
-                Err(_) => continue,
+                Err(refusal) => {
+                    show(saying(format!("waiting, since the Swarm does not answer ({refusal})")));
+                    continue;
+                }
             };
             heard = now;
+            *has_begun |= !matches!(state, TaskState::Pending { .. });
             match (state, task) {
                 (TaskState::Pending { why, .. }, _) if self.is_late(made, now) => {
                     return Err(Failure::temporary(
@@ -190,21 +248,7 @@ fn lost(detail: &str) -> Failure {
     Failure::temporary("TaskLost", format!("the task ended without a report: {detail}"))
 }
 
-/// What an engine refused, for a person.
-pub(super) fn refused(refusal: Refusal) -> Failure {
-    let message = crate::controller::port::PortError::from(refusal).to_string();
-    Failure::temporary("EngineUnavailable", message)
-        .fix("run this on a manager, or name its engine with DOCKER_HOST=unix:///path/to/docker.sock")
-}
-
-/// Waits for a signal that ends this process otherwise.
-async fn interrupted() {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
+/// True when the program of the task may have done something.
+fn has_begun_now((_, state): (Option<Task>, TaskState)) -> bool {
+    !matches!(state, TaskState::Pending { .. })
 }

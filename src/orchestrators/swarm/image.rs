@@ -1,6 +1,6 @@
 //! What the controller itself runs as: its image, for its tasks, and its service.
 
-use crate::{controller::port::PortError, orchestrators::swarm::engine::Engine};
+use crate::orchestrators::swarm::engine::{Engine, refusal::Refusal};
 
 /// What this process runs as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Own {
 ///
 /// # Errors
 /// As all calls.
-pub async fn own(engine: &Engine) -> Result<Option<Own>, PortError> {
+pub async fn own(engine: &Engine) -> Result<Option<Own>, Refusal> {
     let mountinfo = tokio::fs::read_to_string("/proc/self/mountinfo").await.unwrap_or_default();
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let candidates = container_in(&mountinfo).map(str::to_owned).into_iter().chain([hostname]);

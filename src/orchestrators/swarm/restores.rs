@@ -8,12 +8,13 @@ use crate::{
     domain::{identity::PolicyId, verdict::Failure},
     orchestrators::{
         restores,
+        site::{OUTAGE, UNAVAILABLE},
         swarm::{
             engine::{
                 Engine,
-                model::{Config, Labels, Service},
+                model::{Config, Labels, Service, Task},
+                refusal::refused_to_people as refused,
             },
-            errand::refused,
             look::Seen,
             names::{self, kind},
             objects::{self, IN_LABELS},
@@ -24,13 +25,19 @@ use crate::{
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::task::JoinHandle;
+use tracing::warn;
 
 /// Label with the record.
 const RECORD: &str = "backstay.restore";
 /// Who carries a restore out says so this often.
 const BEAT: Duration = Duration::from_secs(20);
+/// How often a Swarm that does not answer is asked.
+const PACE: Duration = Duration::from_secs(1);
 /// Without a word for so long, it is over.
 const SILENCE: SignedDuration = SignedDuration::from_secs(90);
 
@@ -64,24 +71,26 @@ fn unsettled_one(config: &Config, seen: &Seen, now: Timestamp) -> Restore {
         return Restore { id, started_at: Timestamp::UNIX_EPOCH, active: false, message };
     };
     let is_heard = now.duration_since(heard_at.max(config.updated_at.unwrap_or(heard_at))) < SILENCE;
-    let active = failure.is_none() && (is_heard || has_task(seen, &id));
+    let active = has_task(seen, &id) || failure.is_none() && is_heard;
     let message = match failure {
+        _ if active => message,
         Some(failure) => format!("{message}: {failure}"),
-        None if active => message,
         None => format!("{message}: who carried it out ended in the middle"),
     };
     Restore { id, started_at, active, message }
 }
 
-/// A task of the restore is not over.
+/// A task of the restore is not over; on a node that is away nobody waits for one whose service is removed.
 fn has_task(seen: &Seen, id: &str) -> bool {
-    let number = |service: &Service| service.spec.labels.get(names::ATTEMPT).cloned();
-    let of_it = |service: &&Service| is_task(service) && number(service).as_deref() == Some(id);
-    seen.services.iter().filter(of_it).any(|service| !seen.task_of(service).is_some_and(state::is_over))
+    let of_it = |labels: &Labels| is_errand(labels) && labels.get(names::ATTEMPT).is_some_and(|n| n == id);
+    let goes_on = |service: &Service| !seen.task_of(service).is_some_and(state::is_over);
+    let is_ending = |task: &Task| !state::is_over(task) && !state::is_away(seen.node(task));
+    seen.services.iter().any(|service| of_it(&service.spec.labels) && goes_on(service))
+        || seen.left_over().any(|task| of_it(&task.spec.container.labels) && is_ending(task))
 }
 
-fn is_task(service: &Service) -> bool {
-    service.spec.labels.get(names::KIND).is_some_and(|kind| kind == kind::ERRAND)
+fn is_errand(labels: &Labels) -> bool {
+    labels.get(names::KIND).is_some_and(|kind| kind == kind::ERRAND)
 }
 
 /// Services of tasks that ended and that nobody has fetched for a while.
@@ -89,7 +98,7 @@ pub(super) fn left_behind(seen: &Seen, now: Timestamp) -> impl Iterator<Item = &
     let is_left = move |service: &&Service| {
         let over = seen.task_of(service).filter(|task| state::is_over(task));
         let since = over.and_then(|task| task.status.at);
-        is_task(service) && since.is_some_and(|at| now.duration_since(at) > SILENCE)
+        is_errand(&service.spec.labels) && since.is_some_and(|at| now.duration_since(at) > SILENCE)
     };
     seen.services.iter().filter(is_left).map(|service| service.id.as_str())
 }
@@ -133,15 +142,20 @@ impl Claim {
         Ok(claim)
     }
 
+    /// Whose sources.
+    pub fn policy(&self) -> &PolicyId {
+        &self.policy
+    }
+
     /// The sources are as the snapshot was: this and all earlier restores that ended badly are settled.
     ///
     /// # Errors
     /// A record that cannot be removed.
     pub async fn succeeded(self) -> Result<(), Failure> {
-        let seen = Seen::of(&self.engine, &self.policy).await.map_err(refused)?;
-        for restore in unsettled(&seen, SystemClock.now()) {
+        let look = || async { Seen::of(&self.engine, &self.policy).await.map_err(refused) };
+        for restore in unsettled(&insist(look).await?, SystemClock.now()) {
             if restore.id != self.id && !restore.active {
-                remove(&self.engine, &self.policy, &restore.id).await?;
+                insist(|| remove(&self.engine, &self.policy, &restore.id)).await?;
             }
         }
         self.unchanged().await
@@ -153,7 +167,7 @@ impl Claim {
     /// A record that cannot be removed.
     pub async fn unchanged(self) -> Result<(), Failure> {
         self.beat.abort();
-        remove(&self.engine, &self.policy, &self.id).await
+        insist(|| remove(&self.engine, &self.policy, &self.id)).await
     }
 
     /// It ended badly after something was written: the policy is held.
@@ -164,7 +178,28 @@ impl Claim {
         self.beat.abort();
         self.record.failure = Some(why.to_owned());
         let name = names::config(kind::RESTORE, &self.policy, Some(&self.id));
-        write(&self.engine, &name, &self.policy, &self.record).await
+        insist(|| write(&self.engine, &name, &self.policy, &self.record)).await
+    }
+}
+
+/// Again and again while the Swarm does not answer, which must not hold a policy whose restore was good.
+async fn insist<T, A>(ask: impl Fn() -> A) -> Result<T, Failure>
+where
+    A: Future<Output = Result<T, Failure>>,
+{
+    let begun = Instant::now();
+    let mut is_told = false;
+    loop {
+        match ask().await {
+            Err(failure) if failure.reason == UNAVAILABLE && begun.elapsed() < OUTAGE => {
+                if !is_told {
+                    warn!(%failure, "the end of the restore is recorded once the Swarm answers");
+                    is_told = true;
+                }
+                tokio::time::sleep(PACE).await;
+            }
+            answer => return answer,
+        }
     }
 }
 

@@ -2,10 +2,7 @@
 //! needed and nothing is lost while none runs.
 
 use crate::{
-    controller::{
-        clock::{Clock as _, SystemClock},
-        port::PortError,
-    },
+    controller::clock::{Clock as _, SystemClock},
     domain::{
         error::Invalid,
         identity::PolicyId,
@@ -21,9 +18,10 @@ use crate::{
             engine::{
                 Engine,
                 model::{Config, Service, Task},
+                refusal::refused_to_people as failed,
                 stream::Output,
             },
-            errand::{Hands, refused as failed},
+            errand::Hands,
             facts::Cluster,
             harvest::last_progress,
             image,
@@ -43,6 +41,16 @@ use crate::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::{sync::Arc, time::Duration};
+
+/// How the controller is started.
+const START: &str = "docker stack deploy -c backstay.yaml backstay";
+
+struct Everything {
+    cluster: Cluster,
+    notice: Notice,
+    found: Vec<Found>,
+    problems: Vec<Problem>,
+}
 
 /// A Swarm, through the engine of one of its managers.
 #[derive(Debug)]
@@ -69,11 +77,17 @@ impl SwarmSite {
         self.engine.find_config(name).await.map_err(failed)
     }
 
-    /// All that people have made, and what the controller tells about itself.
-    async fn everything(&self) -> Result<(Cluster, Notice), Failure> {
+    /// All that people have made and declared, and what the controller tells about itself.
+    async fn everything(&self) -> Result<Everything, Failure> {
         let (cluster, _) = Look::at_everything(&self.engine).await.map_err(failed)?;
-        let notice = Notice::read(&self.engine).await.map_err(failed)?.unwrap_or_default();
-        Ok((cluster, notice))
+        let notice = Notice::read(&self.engine).await.map_err(failed)?;
+        let is_unheard = notice.is_none();
+        let notice = notice.unwrap_or_default();
+        let (mut found, problems) = discover(&cluster, &notice.rules());
+        if is_unheard {
+            found.iter_mut().for_each(unjudged);
+        }
+        Ok(Everything { cluster, notice, found, problems })
     }
 
     /// The engine.
@@ -86,8 +100,7 @@ impl SwarmSite {
     /// # Errors
     /// What cannot be read.
     pub async fn declared(&self) -> Result<Vec<Found>, Failure> {
-        let (cluster, notice) = self.everything().await?;
-        Ok(discover(&cluster, &notice.rules()).0)
+        Ok(self.everything().await?.found)
     }
 
     /// What is needed to do something beside the data of the policy that `name` means.
@@ -95,17 +108,17 @@ impl SwarmSite {
     /// # Errors
     /// There is no such policy, it is wrong, or nothing says what a task runs as.
     pub async fn hands(&self, name: &str) -> Result<Hands, Failure> {
-        let (cluster, notice) = self.everything().await?;
-        let (found, problems) = discover(&cluster, &notice.rules());
+        let Everything { cluster, notice, found, problems } = self.everything().await?;
         let known = found.iter().map(|found| Self::known(found.clone(), &cluster.configs)).collect();
         let known = choose(name, known, &problems)?;
         let policy = Arc::clone(known.valid()?);
         let facts = found.into_iter().find(|found| found.id == known.id).map(|found| found.facts);
-        let own = image::own(&self.engine).await.map_err(unknown_image)?;
+        let own = image::own(&self.engine).await.map_err(failed)?;
         let Some(image) = notice.image.or(own.map(|own| own.image)) else {
             let message = "no controller ever ran on this Swarm, so the image of its tasks is not known";
-            return Err(Failure::permanent("NoImage", message)
-                .fix("docker stack deploy -c backstay.yaml backstay; or start this with docker run"));
+            return Err(
+                Failure::permanent("NoImage", message).fix(format!("{START}; or start this with docker run"))
+            );
         };
         let secrets = cluster.secrets.into_iter().map(|secret| (secret.spec.name, secret.id)).collect();
         let (engine, facts) = (Arc::clone(&self.engine), facts.unwrap_or_default());
@@ -153,8 +166,14 @@ impl SwarmSite {
     }
 }
 
-fn unknown_image(error: PortError) -> Failure {
-    Failure::temporary("EngineUnavailable", error.to_string())
+/// What is wrong with a policy may be right by what a controller allows and what its defaults say.
+fn unjudged(found: &mut Found) {
+    if let Err(error) = &mut found.policy {
+        error.message = format!(
+            "no controller has told yet what it allows and what its defaults are, and without that: {}; start it first: {START}",
+            error.message
+        );
+    }
 }
 
 fn status_of(policy: &PolicyId, configs: &[Config]) -> Option<Status> {
@@ -171,8 +190,7 @@ fn called(task: &TaskName) -> String {
 #[async_trait]
 impl site::Site for SwarmSite {
     async fn all(&self) -> Result<(Vec<Known>, Vec<Problem>), Failure> {
-        let (cluster, notice) = self.everything().await?;
-        let (found, problems) = discover(&cluster, &notice.rules());
+        let Everything { cluster, found, problems, .. } = self.everything().await?;
         let mut all: Vec<Known> =
             found.into_iter().map(|found| Self::known(found, &cluster.configs)).collect();
         let active = cluster.configs.iter().filter(|config| objects::is_active_run(config));
@@ -193,9 +211,11 @@ impl site::Site for SwarmSite {
 
     async fn controller(&self) -> Result<Controller, Failure> {
         let place = format!("the Swarm of {}", self.engine.socket().display());
-        let start = "docker stack deploy -c backstay.yaml backstay".to_owned();
+        let start = START.to_owned();
         let nobody = Controller { place, start, ..Controller::default() };
-        let Some(notice) = Notice::read(&self.engine).await.map_err(failed)? else { return Ok(nobody) };
+        let Some(notice) = Notice::read(&self.engine).await.map_err(failed)? else {
+            return Ok(Controller { is_unheard: true, ..nobody });
+        };
         let mut runs = notice.service.is_none().then(|| "a process that a person started".to_owned());
         for service in notice.services() {
             if runs.is_none() && self.is_up(service).await? {

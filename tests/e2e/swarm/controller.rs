@@ -4,7 +4,7 @@
 use super::{
     own::{MINUTELY, NEVER, Own, POLICY},
     stack_file,
-    states::said,
+    states::{backstay_on, said},
 };
 use crate::support::swarm::{Plan, Stack, node::Node};
 use std::{collections::BTreeSet, thread, time::Duration};
@@ -233,16 +233,26 @@ fn a_quorum_that_is_lost_and_comes_back_costs_no_run() {
     own.declare(NEVER, "24k", "");
     own.fill(MUCH);
     let services = own.services_while(|| {
-        let asked = own.backstay(&["run", POLICY]);
-        assert!(asked.status.success(), "{}", said(&asked));
-        let (_, task) = own.task();
-        first.kill_daemon();
-        second.kill_daemon();
-        own.until("nobody leads", || third.ask(["node", "ls"]).is_err());
-        own.until("the task has ended alone", || !own.runs_on(third, &task));
-        assert_eq!(own.snapshots().len(), 1, "it needs nobody to commit");
-        first.start_daemon();
-        second.start_daemon();
+        // Who waits for something meanwhile waits on, and is told why.
+        let waiters: [&[&str]; 2] =
+            [&["run", POLICY, "--wait"], &["wait", POLICY, "--for", "LastRunSucceeded"]];
+        let ends = thread::scope(|scope| {
+            let waiting = waiters.map(|waits| scope.spawn(|| backstay_on(third, waits)));
+            let (_, task) = own.task();
+            first.kill_daemon();
+            second.kill_daemon();
+            own.until("nobody leads", || third.ask(["node", "ls"]).is_err());
+            own.until("the task has ended alone", || !own.runs_on(third, &task));
+            assert_eq!(own.snapshots().len(), 1, "it needs nobody to commit");
+            first.start_daemon();
+            second.start_daemon();
+            waiting.map(|waits| waits.join().unwrap())
+        });
+        for end in ends {
+            assert_eq!(end.status.code(), Some(0), "{}{}", said(&end), own.told());
+            let told = said(&end).matches("no answer at the moment").count();
+            assert_eq!(told, 1, "{}", said(&end));
+        }
         let slot = ends_well(&own);
         own.declare(MINUTELY, "64k", "");
         own.until_good_after(&slot);

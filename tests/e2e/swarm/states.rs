@@ -158,4 +158,45 @@ fn a_task_that_is_killed_is_told_and_the_next_run_is_good() {
     assert_eq!(good.status.code(), Some(0), "{}", said(&good));
     let listed = said(&backstay(swarm, &["list", "slow", "--rclone-config", "/nowhere"]));
     assert_eq!(listed.matches("complete").count(), 1, "{listed}");
+
+    let sum = ["sh", "-c", "md5sum < /only/data"];
+    let in_service = |words: &[&str]| {
+        let at = container();
+        manager.docker(["exec", at.lines().next().unwrap()].into_iter().chain(words.iter().copied()))
+    };
+    let stored = in_service(&sum);
+    in_service(&["rm", "/only/data"]);
+    let errands = || manager.docker(["service", "ls", "--quiet", "--filter", "label=backstay.kind=errand"]);
+    stop_a_restore(manager, name);
+    assert_eq!(errands(), "", "the task's service is removed");
+    let held = said(&backstay(swarm, &["run", name]));
+    assert!(held.contains("did not finish") && held.contains("--forget"), "{held}");
+    let again = backstay(swarm, &["restore", name, "--confirm=killed"]);
+    assert_eq!(again.status.code(), Some(0), "{}", said(&again));
+    assert_eq!(in_service(&sum), stored);
+    let good = backstay(swarm, &["run", name, "--wait"]);
+    assert_eq!(good.status.code(), Some(0), "{}", said(&good));
+}
+
+/// Presses Ctrl-C in the middle of a restore, which is the first process of a container, as the page has people start it.
+#[track_caller]
+fn stop_a_restore(manager: &Node, policy: &str) {
+    let socket = "/var/run/docker.sock:/var/run/docker.sock";
+    let run = ["run", "--rm", "--name", "stopped", "--network", "none", "--volume", socket, image::BACKSTAY];
+    let restore = ["restore", policy, "--confirm=killed"];
+    let stopped = std::thread::scope(|scope| {
+        let restoring = scope.spawn(|| manager.command(run.into_iter().chain(restore)).output().unwrap());
+        let of_task = ["ps", "--quiet", "--filter", "label=backstay.step=restore-1"];
+        let works = || {
+            let task = manager.docker(of_task);
+            !task.is_empty() && manager.ask(["logs", &task]).is_ok_and(|log| log.contains("restoring"))
+        };
+        until("the restore's task works", works);
+        manager.docker(["kill", "--signal", "INT", "stopped"]);
+        restoring.join().unwrap()
+    });
+    assert_eq!(stopped.status.code(), Some(130), "{}", said(&stopped));
+    let all = said(&stopped);
+    assert!(all.contains("stopped by a signal; a part may be restored already"), "{all}");
+    assert!(all.contains("backstay restore killed/slow --forget"), "{all}");
 }

@@ -236,11 +236,7 @@ impl Engine {
     async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T, Refusal> {
         let request = self.request(Method::GET, path, query).await?.timeout(DEADLINE);
         let body = self.send(request, false).await?;
-        serde_json::from_slice(&body).map_err(|error| Refusal {
-            status: 0,
-            message: format!("the engine's answer to {path} cannot be read: {error}"),
-            maybe_done: false,
-        })
+        serde_json::from_slice(&body).map_err(|error| unreadable(path, &error, false))
     }
 
     async fn write<T: DeserializeOwned>(
@@ -255,11 +251,7 @@ impl Engine {
             request = request.json(body);
         }
         let body = self.send(request, true).await?;
-        serde_json::from_slice(&body).map_err(|error| Refusal {
-            status: 0,
-            message: format!("the engine's answer to {path} cannot be read: {error}"),
-            maybe_done: true,
-        })
+        serde_json::from_slice(&body).map_err(|error| unreadable(path, &error, true))
     }
 
     async fn done(
@@ -303,7 +295,12 @@ impl Engine {
         }
         let request = self.client.get(url("/version", &[])).timeout(DEADLINE);
         let body = self.send(request, false).await?;
-        let spoken = agreed(&body).map_err(|message| Refusal { status: 400, message, maybe_done: false })?;
+        let spoken = agreed(&body).map_err(|message| Refusal {
+            status: 400,
+            message,
+            maybe_done: false,
+            unreachable: false,
+        })?;
         Ok(self.version.get_or_init(|| spoken))
     }
 
@@ -319,8 +316,13 @@ impl Engine {
         } else {
             format!("the Docker engine at {socket}: {}", innermost(error))
         };
-        Refusal { status: 0, message: why, maybe_done: is_write && !error.is_connect() }
+        let unreachable = error.is_connect();
+        Refusal { status: 0, message: why, maybe_done: is_write && !unreachable, unreachable }
     }
+}
+
+fn unreadable(path: &str, error: &serde_json::Error, is_write: bool) -> Refusal {
+    Refusal::unanswered(format!("the engine's answer to {path} cannot be read: {error}"), is_write)
 }
 
 /// The cause that says something.

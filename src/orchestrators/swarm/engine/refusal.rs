@@ -1,6 +1,10 @@
 //! What a call of the engine met, and what the controller does about it.
 
-use crate::controller::port::PortError;
+use crate::{
+    controller::port::PortError,
+    domain::verdict::Failure,
+    orchestrators::site::{UNAVAILABLE, UNREACHABLE},
+};
 use reqwest::StatusCode;
 use serde::Deserialize;
 
@@ -13,6 +17,8 @@ pub struct Refusal {
     pub message: String,
     /// It may have been done all the same.
     pub maybe_done: bool,
+    /// There is no engine at the socket, or it may not be used.
+    pub unreachable: bool,
 }
 
 /// The engine's answer to a call that it did not do.
@@ -26,7 +32,7 @@ pub(super) fn refused(status: StatusCode, body: &[u8], is_write: bool) -> Refusa
     let lost =
         ["context deadline exceeded", "node lost leader status", "context canceled", "transport is closing"];
     let maybe_done = is_write && lost.iter().any(|words| message.contains(words));
-    Refusal { status: status.as_u16(), message, maybe_done }
+    Refusal { status: status.as_u16(), message, maybe_done, unreachable: false }
 }
 
 impl Refusal {
@@ -38,6 +44,16 @@ impl Refusal {
     /// The name is taken.
     pub fn is_taken(&self) -> bool {
         self.status == 409
+    }
+
+    /// No answer that can be understood.
+    pub(super) fn unanswered(message: String, maybe_done: bool) -> Self {
+        Self { status: 0, message, maybe_done, unreachable: false }
+    }
+
+    /// The engine knows nothing of a Swarm's objects.
+    fn is_no_manager(&self) -> bool {
+        ["not a swarm manager", "not part of a swarm"].iter().any(|words| self.message.contains(words))
     }
 
     /// The object was changed since it was read.
@@ -57,6 +73,26 @@ pub fn absent_is_fine(result: Result<(), Refusal>) -> Result<(), PortError> {
     }
 }
 
+/// What a call met, for the person who asked.
+pub fn refused_to_people(refusal: Refusal) -> Failure {
+    let (is_no_manager, unreachable) = (refusal.is_no_manager(), refusal.unreachable);
+    let elsewhere = "run this on a manager, or name its engine with DOCKER_HOST=unix:///path/to/docker.sock";
+    match PortError::from(refusal) {
+        PortError::Rejected(message) => Failure::permanent("EngineRefused", message),
+        PortError::Conflict(message) => Failure::temporary("ChangedMeanwhile", message).fix("try again"),
+        PortError::Unavailable(message) if is_no_manager => {
+            Failure::permanent("NoManager", message).fix(elsewhere)
+        }
+        PortError::Unavailable(message) if unreachable => {
+            Failure::temporary(UNREACHABLE, message).fix(elsewhere)
+        }
+        PortError::Unavailable(message) | PortError::MaybeDone(message) => {
+            Failure::temporary(UNAVAILABLE, message)
+                .fix("try again; docker node ls tells which managers are reachable")
+        }
+    }
+}
+
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.message)
@@ -65,7 +101,7 @@ impl std::fmt::Display for Refusal {
 
 impl From<Refusal> for PortError {
     fn from(refusal: Refusal) -> Self {
-        let Refusal { status, ref message, maybe_done } = refusal;
+        let Refusal { status, ref message, maybe_done, .. } = refusal;
         let text = message.clone();
         if refusal.is_stale() || refusal.is_taken() || refusal.is_absent() {
             return Self::Conflict(text);
@@ -73,7 +109,7 @@ impl From<Refusal> for PortError {
         if maybe_done {
             return Self::MaybeDone(text);
         }
-        if message.contains("not a swarm manager") || message.contains("not part of a swarm") {
+        if refusal.is_no_manager() {
             return Self::Unavailable(format!(
                 "{text} (run Backstay on a manager: docker node ls shows which nodes are)"
             ));

@@ -51,7 +51,7 @@ impl Engine {
         let wanted = json!({"scope": ["swarm"], "type": ["service", "config", "secret", "node"]});
         let request = self.request(Method::GET, "/events", &[("filters", wanted.to_string())]).await?;
         let answer = tokio::time::timeout(Duration::from_secs(20), request.send()).await;
-        let silent = || Refusal { status: 0, message: "no answer to /events".to_owned(), maybe_done: false };
+        let silent = || Refusal::unanswered("no answer to /events".to_owned(), false);
         let answer = answer.map_err(|_| silent())?.map_err(|error| self.no_answer(&error, false))?;
         let status = answer.status();
         if !status.is_success() {
