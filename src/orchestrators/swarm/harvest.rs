@@ -7,7 +7,7 @@ use crate::{
     orchestrators::swarm::{
         engine::{Engine, model::Task as SwarmTask, stream::Output},
         look::Seen,
-        names, state,
+        names, optional, state,
     },
     plan::{
         observed::{Task, TaskState},
@@ -42,6 +42,11 @@ impl Harvest {
             let Some(name) = names::task_of(&service.spec.labels) else { continue };
             let (made, task) = (service.created_at.unwrap_or(now), seen.task_of(service));
             let (node, uid) = (task.and_then(|task| seen.node(task)), service.id.clone());
+            if let Some(path) = optional::missing(&service.spec.labels, task) {
+                let why = format!("the optional {path} is missing, so it is started without that");
+                tasks.push(Task { name, uid, state: TaskState::Pending { since: made, why } });
+                continue;
+            }
             let report = match task.filter(|task| state::has_reported(task)) {
                 Some(task) => match self.report(engine, task, now).await {
                     Some(Ok(report)) => Some(report),

@@ -3,6 +3,7 @@
 //! - [`engine`]: the client of the engine's API; [`names`]: what our objects are called.
 //! - [`discover`]: the policies that services and configs declare, and [`facts`] about them; [`place`] finds what they name.
 //! - [`service`]: the service of a task; [`state`]: how a task is. Both are pure.
+//! - [`optional`]: what a task can do without.
 //! - [`objects`]: what is kept, as configs; [`look`]: what is seen of it; [`harvest`]: what tasks said at their end;
 //!   [`logs`]: what those that failed said.
 //! - [`mirror`]: the one thing that is ever written on a user's service, where they ask for it.
@@ -22,6 +23,7 @@ mod mirror;
 pub mod names;
 pub mod notice;
 pub mod objects;
+mod optional;
 mod place;
 pub mod port;
 mod removed;

@@ -25,7 +25,7 @@ use crate::{
             look::{Look, Seen},
             mirror,
             names::{self, kind},
-            objects, removed, restores,
+            objects, optional, removed, restores,
             service::{self, Launch},
             state,
             watch::{self, Hints},
@@ -294,7 +294,7 @@ impl Orchestrator for Swarm {
         }
         removed::let_networks_go(&self.engine, &cluster.services).await;
         let wanted = declared.iter().map(|declared| &declared.id).collect();
-        removed::sweep(&self.engine, &cluster.configs, &wanted, self.clock.now()).await;
+        removed::sweep(&self.engine, &cluster, &wanted, self.clock.now()).await;
         Ok(declared)
     }
 
@@ -312,6 +312,12 @@ impl Orchestrator for Swarm {
             }
         }
         requests.sort_by_key(|request| request.requested_at);
+        for service in &seen.services {
+            if let Some(path) = optional::missing(&service.spec.labels, seen.task_of(service)) {
+                self.hints.touch(policy);
+                optional::start_without(&self.engine, service, path).await?;
+            }
+        }
         let (tasks, awaiting) = self.harvest.tasks(&self.engine, &seen, now).await;
         if awaiting {
             self.hints.await_report(policy);

@@ -9,6 +9,7 @@ use crate::{
             model::{Config, Service},
             refusal::absent_is_fine,
         },
+        facts::Cluster,
         names::{self, kind},
         objects,
     },
@@ -20,15 +21,17 @@ use tracing::{info, warn};
 
 /// The state of a policy is kept so long after it was seen last.
 const KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// Its tasks for so long: it may be deployed anew at this moment.
+const GONE: SignedDuration = SignedDuration::from_mins(10);
 /// An answer that nobody fetched.
 const ANSWER_KEPT: SignedDuration = SignedDuration::from_hours(24);
 /// Since when a policy is not declared, on its status.
 const ABSENT: &str = "backstay.absent-since";
 
 /// Sweeps what is old enough. What cannot be removed now is removed later.
-pub(super) async fn sweep(engine: &Engine, configs: &[Config], wanted: &BTreeSet<&PolicyId>, now: Timestamp) {
-    for config in configs.iter().filter(|config| config.label(names::KIND).is_some()) {
-        if let Err(error) = sweep_one(engine, configs, config, wanted, now).await {
+pub(super) async fn sweep(engine: &Engine, cluster: &Cluster, wanted: &BTreeSet<&PolicyId>, now: Timestamp) {
+    for config in cluster.configs.iter().filter(|config| config.label(names::KIND).is_some()) {
+        if let Err(error) = sweep_one(engine, cluster, config, wanted, now).await {
             warn!(config = config.spec.name, %error, "what is left of a policy cannot be swept");
         }
     }
@@ -36,7 +39,7 @@ pub(super) async fn sweep(engine: &Engine, configs: &[Config], wanted: &BTreeSet
 
 async fn sweep_one(
     engine: &Engine,
-    configs: &[Config],
+    cluster: &Cluster,
     config: &Config,
     wanted: &BTreeSet<&PolicyId>,
     now: Timestamp,
@@ -56,7 +59,10 @@ async fn sweep_one(
                 (true, Some(_)) => drop(labels.remove(ABSENT)),
                 (false, None) => drop(labels.insert(ABSENT.to_owned(), now.to_string())),
                 (false, Some(since)) if now.duration_since(since) > KEPT => {
-                    return forget(engine, configs, config).await;
+                    return forget(engine, cluster, config).await;
+                }
+                (false, Some(since)) if now.duration_since(since) > GONE => {
+                    return remove_tasks(engine, cluster, config).await;
                 }
                 (false, Some(_)) => return Ok(()),
             }
@@ -67,13 +73,28 @@ async fn sweep_one(
 }
 
 /// Removes everything of a policy, its status last.
-async fn forget(engine: &Engine, configs: &[Config], status: &Config) -> Result<(), PortError> {
+async fn forget(engine: &Engine, cluster: &Cluster, status: &Config) -> Result<(), PortError> {
     info!(policy = status.label(names::POLICY), "declared no more for seven days: its state is removed");
+    remove_tasks(engine, cluster, status).await?;
     let identity = status.label(names::IDENTITY);
+    let configs = &cluster.configs;
     let own =
         configs.iter().filter(|config| config.label(names::IDENTITY) == identity && config.id != status.id);
     for config in own.chain([status]) {
         absent_is_fine(engine.remove_config(&config.spec.name).await)?;
+    }
+    Ok(())
+}
+
+/// Removes the tasks of a policy that has no run: looks at what it would have used.
+async fn remove_tasks(engine: &Engine, cluster: &Cluster, status: &Config) -> Result<(), PortError> {
+    let identity = status.label(names::IDENTITY);
+    for service in &cluster.services {
+        let labels = &service.spec.labels;
+        let is_task = labels.get(names::KIND).is_some_and(|kind| kind == kind::TASK);
+        if is_task && labels.get(names::IDENTITY).map(String::as_str) == identity {
+            absent_is_fine(engine.remove_service(&service.id).await)?;
+        }
     }
     Ok(())
 }

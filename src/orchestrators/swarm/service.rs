@@ -13,7 +13,7 @@ use crate::{
     },
     orchestrators::{
         MEMORY_TO_GIVE_BACK,
-        swarm::{facts::Facts, names},
+        swarm::{facts::Facts, names, optional},
     },
     plan::{
         action::NewTask,
@@ -78,6 +78,7 @@ pub fn service(launch: Launch<'_>) -> Result<Value, String> {
         ));
     }
     let mut labels = names::task_labels(kind, policy, &task.name);
+    labels.extend(optional::label(&needs.optional_paths()));
     let networks = networks(task, facts);
     if is_carried(task, facts) {
         labels.extend(facts.carrier.clone().map(|carrier| (names::CARRIER.to_owned(), carrier)));
@@ -166,9 +167,18 @@ pub fn is_carried(task: &NewTask, facts: &Facts) -> bool {
 /// What the task needs in its container.
 struct Needs<'a> {
     facts: &'a Facts,
-    /// By the place in the container: the source, whether it is a volume, whether it may be written to.
-    mounts: BTreeMap<PathBuf, (String, bool, bool)>,
+    /// By the place in the container.
+    mounts: BTreeMap<PathBuf, Mounted>,
     secrets: BTreeSet<String>,
+}
+
+/// What is mounted.
+struct Mounted {
+    source: String,
+    is_volume: bool,
+    writable: bool,
+    /// Only optional sources need it.
+    optional: bool,
 }
 
 impl Needs<'_> {
@@ -184,7 +194,7 @@ impl Needs<'_> {
         }
         match &mut spec.destination.config {
             RcloneConfig::Secret(secret) => self.secret(secret)?,
-            RcloneConfig::Directory(path) => *path = self.host(path, true)?,
+            RcloneConfig::Directory(path) => *path = self.host(path, true, false)?,
         }
         Ok(spec)
     }
@@ -192,7 +202,9 @@ impl Needs<'_> {
     fn sources(&mut self, sources: &mut [Source]) -> Result<(), String> {
         sources.iter_mut().try_for_each(|source| match source {
             Source::Mongodb(mongodb) => self.connection(&mut mongodb.connection),
-            Source::Volume(volume) => self.volume(&volume.place, false).map(|place| volume.place = place),
+            Source::Volume(volume) => {
+                self.volume(&volume.place, false, volume.optional).map(|place| volume.place = place)
+            }
         })
     }
 
@@ -200,10 +212,9 @@ impl Needs<'_> {
         if let Some(target) = &mut request.mongodb {
             self.connection(&mut target.connection)?;
         }
-        request
-            .volumes
-            .iter_mut()
-            .try_for_each(|target| self.volume(&target.place, writable).map(|place| target.place = place))
+        request.volumes.iter_mut().try_for_each(|target| {
+            self.volume(&target.place, writable, false).map(|place| target.place = place)
+        })
     }
 
     fn connection(&mut self, connection: &mut MongoConnection) -> Result<(), String> {
@@ -214,14 +225,16 @@ impl Needs<'_> {
         [password, tls_ca, tls_certificate].into_iter().flatten().try_for_each(|secret| self.secret(secret))
     }
 
-    fn volume(&mut self, place: &VolumePlace, writable: bool) -> Result<VolumePlace, String> {
+    fn volume(&mut self, place: &VolumePlace, writable: bool, optional: bool) -> Result<VolumePlace, String> {
         Ok(match place {
-            VolumePlace::HostPath(path) => {
-                VolumePlace::Mounted { at: self.host(path, writable)?, name: path.display().to_string() }
-            }
+            VolumePlace::HostPath(path) => VolumePlace::Mounted {
+                at: self.host(path, writable, optional)?,
+                name: path.display().to_string(),
+            },
             VolumePlace::Named(name) => {
                 let at = Path::new("/volumes").join(name);
-                self.mounts.insert(at.clone(), (name.clone(), true, writable));
+                let mounted = Mounted { source: name.clone(), is_volume: true, writable, optional };
+                self.mounts.insert(at.clone(), mounted);
                 VolumePlace::Mounted { at, name: name.clone() }
             }
             VolumePlace::Claim(_) | VolumePlace::Mounted { .. } => {
@@ -232,7 +245,7 @@ impl Needs<'_> {
 
     fn secret(&mut self, secret: &mut SecretSource) -> Result<(), String> {
         let path = match secret {
-            SecretSource::File(path) => self.host(path, false)?,
+            SecretSource::File(path) => self.host(path, false, false)?,
             SecretSource::Key { name, .. } => {
                 self.secrets.insert(name.clone());
                 Path::new("/run/secrets").join(name)
@@ -244,7 +257,7 @@ impl Needs<'_> {
 
     /// Where a path of the node is. What is allowed is mounted as a whole, so that a link below it, which the container
     /// resolves, leads nowhere else.
-    fn host(&mut self, path: &Path, writable: bool) -> Result<PathBuf, String> {
+    fn host(&mut self, path: &Path, writable: bool, optional: bool) -> Result<PathBuf, String> {
         let Some(root) = self.facts.root_of(path) else {
             return Err(format!(
                 "nothing allows {} any more; start the controller with --allow-path {}",
@@ -253,14 +266,23 @@ impl Needs<'_> {
             ));
         };
         let inside = |path: &Path| Path::new("/host").join(path.strip_prefix("/").unwrap_or(path));
-        let mount = self.mounts.entry(inside(root)).or_insert((root.display().to_string(), false, writable));
-        mount.2 |= writable;
+        let source = root.display().to_string();
+        let new = Mounted { source, is_volume: false, writable, optional };
+        let mount = self.mounts.entry(inside(root)).or_insert(new);
+        mount.writable |= writable;
+        mount.optional &= optional;
         Ok(inside(path))
+    }
+
+    /// Paths of the node without which the task can do most of its work.
+    fn optional_paths(&self) -> Vec<&str> {
+        let optional = self.mounts.values().filter(|mount| mount.optional && !mount.is_volume);
+        optional.map(|mount| mount.source.as_str()).collect()
     }
 
     fn mounts(&self) -> Vec<Value> {
         let scratch = json!({"Type": "tmpfs", "Target": "/tmp", "TmpfsOptions": {"Mode": 0o1777}});
-        let mounts = self.mounts.iter().map(|(target, (source, is_volume, writable))| {
+        let mounts = self.mounts.iter().map(|(target, Mounted { source, is_volume, writable, .. })| {
             let mut mount = json!({"Source": source, "Target": target, "ReadOnly": !writable});
             if *is_volume {
                 (mount["Type"], mount["VolumeOptions"]) = (json!("volume"), json!({"NoCopy": true}));

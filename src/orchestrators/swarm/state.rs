@@ -2,7 +2,10 @@
 
 use crate::{
     domain::verdict::{Failure, Verdict},
-    orchestrators::swarm::engine::model::{Node, Task},
+    orchestrators::swarm::{
+        engine::model::{Node, Task},
+        optional,
+    },
     plan::{observed::TaskState, task_spec::TaskReport},
 };
 use jiff::Timestamp;
@@ -121,7 +124,7 @@ fn refused(task: &Task, node: Option<&Node>) -> Option<TaskReport> {
 fn refusal(error: &str, image: &str, node: &str) -> Failure {
     let lower = error.to_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    if let Some((_, path)) = error.split_once("bind source path does not exist: ") {
+    if let Some(path) = optional::missing_path(error) {
         let message = format!("{node} has no {path}");
         return Failure::new(Verdict::Guard, "SourceMissing", message)
             .fix("mount or create it there, or correct the policy's path or nodeSelector");

@@ -7,6 +7,7 @@ mod journey;
 mod measure;
 mod own;
 mod page;
+mod removed;
 mod secrets;
 mod states;
 mod undisturbed;
