@@ -268,7 +268,19 @@ pub struct RestoreFromSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub as_of: Option<String>,
+    /// What is restored of the database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mongodb: Option<RestoreFromMongodbSpec>,
     /// A secret that holds the age identity. Key: `identity`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity_from: Option<SecretSourceSpec>,
+}
+
+/// What is restored of the database of an empty site.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RestoreFromMongodbSpec {
+    /// Restore users and roles, too. Default: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub users: Option<bool>,
 }

@@ -80,6 +80,8 @@ pub struct RestoreFrom {
     pub policy: PolicyName,
     /// Which of them.
     pub as_of: AsOf,
+    /// Users and roles of the database, too.
+    pub users: bool,
 }
 
 /// One thing that is read.

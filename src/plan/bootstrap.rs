@@ -203,8 +203,8 @@ fn request(from: &RestoreFrom, snapshot: Option<&SnapshotName>, source: &Source)
         Source::Mongodb(mongodb) => {
             let connection = mongodb.connection.clone();
             let (include, rename) = (Vec::new(), Vec::new());
-            request.mongodb =
-                Some(MongodbTarget { connection, include, rename, users: false, replace: false });
+            let (users, replace) = (from.users, false);
+            request.mongodb = Some(MongodbTarget { connection, include, rename, users, replace });
         }
         Source::Volume(volume) => request.volumes.push(VolumeTarget {
             name: volume.name.clone(),

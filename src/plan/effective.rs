@@ -4,7 +4,8 @@ use crate::{
     api::{
         location::{ConfigSourceSpec, LocationSpec, SecretKeyRef, SecretSourceSpec},
         policy::{
-            BackupPolicySpec, GuardsSpec, MongodbSpec, RestoreFromSpec, RetentionSpec, TlsSpec, VolumeSpec,
+            BackupPolicySpec, GuardsSpec, MongodbSpec, RestoreFromMongodbSpec, RestoreFromSpec,
+            RetentionSpec, TlsSpec, VolumeSpec,
         },
         task::{ResourcesSpec, TaskSettingsSpec},
     },
@@ -60,6 +61,7 @@ fn site_from(from: &RestoreFrom) -> RestoreFromSpec {
         instance: Some(from.instance.to_string()),
         policy: Some(from.policy.to_string()),
         as_of: Some(from.as_of.to_string()),
+        mongodb: Some(RestoreFromMongodbSpec { users: Some(from.users) }),
         identity_from: None,
     }
 }

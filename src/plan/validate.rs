@@ -227,7 +227,7 @@ fn restore_from(
     place: Place<'_>,
     errors: &mut Errors,
 ) -> Option<RestoreFrom> {
-    let RestoreFromSpec { location, instance: other, policy, as_of, identity_from } =
+    let RestoreFromSpec { location, instance: other, policy, as_of, mongodb, identity_from } =
         spec.restore_from.as_ref()?;
     if identity_from.is_some() {
         errors.add("restoreFrom.identityFrom", "is not carried out yet by this version; leave it out");
@@ -256,6 +256,7 @@ fn restore_from(
         instance: other.unwrap_or_else(|| instance.cloned())?,
         policy: policy.unwrap_or_else(|| name.cloned())?,
         as_of: as_of?,
+        users: mongodb.as_ref().and_then(|mongodb| mongodb.users).unwrap_or(false),
     })
 }
 

@@ -26,6 +26,7 @@ fn filled() -> Policy {
         instance: policy.instance.clone(),
         policy: policy.name.clone(),
         as_of: AsOf::Latest,
+        users: false,
     };
     Policy {
         restore_from: Some(from),
@@ -112,6 +113,22 @@ fn every_source_is_looked_at_before_any_is_filled_and_then_runs_start() {
     assert_eq!((phase(&world), truth(&world)), (BootstrapPhase::Restored, Some(Truth::True)));
     // The site's own place is taken over by what was built anew from it.
     assert!(world.specs.values().any(|spec| matches!(spec.work, Work::Preflight { .. }) && spec.take_over));
+}
+
+#[test]
+fn users_come_back_only_where_they_are_asked_for() {
+    for wanted in [false, true] {
+        let mut policy = filled();
+        policy.restore_from.as_mut().unwrap().users = wanted;
+        let mut world = new_site(policy);
+        for _ in 0..3 {
+            world.end_task(done());
+            world.settle();
+        }
+        let task = world.observed.tasks.last().unwrap();
+        let Work::Restore(work) = &world.specs[&task.uid].work else { panic!("{task:?}") };
+        assert_eq!((work.mode, work.request.mongodb.as_ref().unwrap().users), (RestoreMode::Execute, wanted));
+    }
 }
 
 #[test]

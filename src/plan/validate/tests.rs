@@ -220,6 +220,7 @@ fn effective_values_give_the_same_policy() {
         format!("{{{GOOD}, {HOMES}, mongodb: {{uri: 'mongodb://u@a', passwordFrom: {{file: /p}}, tls: {{caFrom: {{file: /ca}}}}, oplog: Never, include: [girder]}}}}"),
         format!("{{{GOOD}, volumes: [{{name: a, hostPath: /x/, optional: true, exclude: ['*.tmp']}}], schedule: '@weekly', timeZone: Europe/Berlin, suspend: true, freshWithinSeconds: 90000, startingDeadlineSeconds: 600, retention: {{keepDaily: 3}}, guards: {{minimumSourcePercent: 0}}, task: {{retries: 0, timeoutSeconds: 60, resources: {{limits: {{memory: 1Gi}}}}}}}}"),
         "{instance: a, mongodb: {uriFrom: {file: /u}}, destination: {remote: box, configFrom: {directory: /r}, bandwidthLimit: 8M, transfers: 2, partSizeMiB: 5, takeOver: true}}".to_owned(),
+        format!("{{{GOOD}, mongodb: {{uriFrom: {{file: /u}}}}, restoreFrom: {{instance: b, mongodb: {{users: true}}}}}}"),
     ];
     for spec in rows {
         let policy = load_one(&document(&spec), &facts(Orchestrator::Local)).unwrap();
