@@ -14,122 +14,127 @@ const SLOW: &str = "48k";
 const MUCH: usize = 600_000;
 const LITTLE: usize = 50_000;
 
-fn one_node() -> Option<Own> {
-    Own::start(Plan { workers: 0, ..Plan::default() })
+fn one_node() -> Plan {
+    Plan { workers: 0, ..Plan::default() }
 }
 
-/// A run is under way while the controller comes to its end; another one finds the task, and the run ends once.
+fn three_managers() -> Plan {
+    Plan { managers: 3, workers: 0, ..Plan::default() }
+}
+
+/// Does something on a swarm with a controller, which begins on a node of a number from 0, and looks at what came of it: each
+/// slot had one task, that one made a snapshot, and every snapshot is good.
+#[track_caller]
+fn each_slot_runs_once(plan: Plan, begins_on: usize, act: impl FnOnce(&Own, &Stack<'_>)) {
+    let Some(own) = Own::start(plan) else { return };
+    let stack = own.controller_on(&own.swarm.nodes()[begins_on]);
+    let services = own.services_while(|| act(&own, &stack));
+    own.ran_once(&services);
+    assert_eq!(own.snapshots().len(), services.len(), "{services:?}{}", own.told());
+    own.verify();
+}
+
+/// A run is under way while the controller comes to its end; another one finds the task, and the run ends well.
 #[track_caller]
 fn is_adopted(own: &Own, blow: impl FnOnce(&Node, &str)) {
     own.fill(MUCH);
     let before = own.controllers();
-    let services = own.services_while(|| {
-        let run = own.run_while(|| {
-            own.meanwhile(|_| {
-                blow(before[0].0, &before[0].1);
-                own.until("another controller runs", || {
-                    let now = own.controllers();
-                    now.len() == 1 && now[0].1 != before[0].1
-                });
+    let run = own.run_while(|| {
+        own.meanwhile(|_| {
+            blow(before[0].0, &before[0].1);
+            own.until("another controller runs", || {
+                let now = own.controllers();
+                now.len() == 1 && now[0].1 != before[0].1
             });
         });
-        assert_eq!(run.status.code(), Some(0), "{}{}", said(&run), own.told());
     });
-    assert_eq!(services.len(), 1, "{services:?}");
-    own.ran_once(&services);
+    assert_eq!(run.status.code(), Some(0), "{}{}", said(&run), own.told());
 }
 
 #[test]
 #[ignore = "half a minute: make e2e-swarm"]
 fn a_controller_that_is_killed_finds_its_task_again() {
-    let Some(own) = one_node() else { return };
-    let _stack = own.controller();
-    own.declare(NEVER, SLOW, "");
-    is_adopted(&own, |node, controller| {
-        node.docker(["kill", controller]);
+    each_slot_runs_once(one_node(), 0, |own, _| {
+        own.declare(NEVER, SLOW, "");
+        is_adopted(own, |node, controller| {
+            node.docker(["kill", controller]);
+        });
     });
-    assert_eq!(own.snapshots().len(), 1);
-    own.verify();
 }
 
 #[test]
 #[ignore = "a minute: make e2e-swarm"]
 fn a_controller_that_is_updated_finds_its_task_again() {
-    let Some(own) = one_node() else { return };
-    let stack = own.controller();
-    own.declare(NEVER, SLOW, "");
-    is_adopted(&own, |node, _| {
-        node.docker(["service", "update", "--force", "--detach", "backstay_controller"]);
+    each_slot_runs_once(one_node(), 0, |own, stack| {
+        own.declare(NEVER, SLOW, "");
+        is_adopted(own, |node, _| {
+            node.docker(["service", "update", "--force", "--detach", "backstay_controller"]);
+        });
+        own.fill(MUCH);
+        let run = own.run_while(|| own.meanwhile(|_| stack.redeploy(&stack_file("backstay"), &[])));
+        assert_eq!(run.status.code(), Some(0), "{}{}", said(&run), own.told());
+        own.until("one controller runs", || own.controllers().len() == 1);
     });
-    own.fill(MUCH);
-    let run = own.run_while(|| own.meanwhile(|_| stack.redeploy(&stack_file("backstay"), &[])));
-    assert_eq!(run.status.code(), Some(0), "{}{}", said(&run), own.told());
-    own.until("one controller runs", || own.controllers().len() == 1);
-    assert_eq!(own.snapshots().len(), 2);
-    own.verify();
 }
 
 /// Three controllers, two of them replicas of one service; one stands still over a slot, another is stopped in its tracks.
 #[test]
 #[ignore = "five minutes: make e2e-swarm"]
 fn several_controllers_run_a_slot_once() {
-    let Some(own) = one_node() else { return };
-    let _stack = own.controller();
-    own.swarm.docker(["service", "scale", "--detach", "backstay_controller=2"]);
-    own.until("both replicas run", || own.controllers().len() == 2);
-    let _spare = Stack::deploy(&own.swarm, "spare", &stack_file("backstay"), &[]);
-    own.until("a third one runs", || {
-        !own.containers("com.docker.swarm.service.name=spare_controller").is_empty()
-    });
-    own.fill(LITTLE);
-    let services = own.services_while(|| {
+    each_slot_runs_once(one_node(), 0, |own, _| {
+        own.swarm.docker(["service", "scale", "--detach", "backstay_controller=2"]);
+        own.until("both replicas run", || own.controllers().len() == 2);
+        let _spare = Stack::deploy(&own.swarm, "spare", &stack_file("backstay"), &[]);
+        own.until("a third one runs", || {
+            !own.containers("com.docker.swarm.service.name=spare_controller").is_empty()
+        });
+        own.fill(LITTLE);
         own.declare(MINUTELY, "64k", "");
         own.until_good_after("");
         let controllers = own.controllers();
         let (first, second) = (&controllers[0], &controllers[1]);
         // Each stands still over a slot that the others run, and is then back for the next.
-        let newest = || own.history().first().map(|told| told.slot.clone()).unwrap_or_default();
         first.0.pause(&first.1);
-        own.until_good_after(&newest());
+        own.until_good_after(&newest(own));
         first.0.docker(["unpause", &first.1]);
         second.0.docker(["kill", "--signal", "STOP", &second.1]);
-        own.until_good_after(&newest());
+        own.until_good_after(&newest(own));
         second.0.docker(["kill", "--signal", "CONT", &second.1]);
-        own.until_good_after(&newest());
+        own.until_good_after(&newest(own));
         own.declare(NEVER, "64k", "");
+        let history = own.history();
+        assert!(history.iter().all(|told| told.outcome == "Succeeded"), "{}", own.told());
+        assert_eq!(history.len(), own.snapshots().len(), "{}", own.told());
     });
-    own.ran_once(&services);
-    let history = own.history();
-    assert!(history.iter().all(|told| told.outcome == "Succeeded"), "{}", own.told());
-    assert_eq!(history.len(), services.len(), "{services:?}{}", own.told());
-    assert_eq!(own.snapshots().len(), services.len(), "{}", own.told());
-    own.verify();
+}
+
+/// The newest slot of which the end is told; of none an empty text.
+fn newest(own: &Own) -> String {
+    own.history().first().map(|told| told.slot.clone()).unwrap_or_default()
 }
 
 /// A second controller is started and removed: the first one is still found by whoever asks.
 #[test]
 #[ignore = "half a minute: make e2e-swarm"]
 fn a_controller_that_is_left_is_found() {
-    let Some(own) = one_node() else { return };
-    let _stack = own.controller();
-    own.declare(NEVER, "1M", "");
-    let spare = Stack::deploy(&own.swarm, "spare", &stack_file("backstay"), &[]);
-    own.until("the second one has told of itself", || {
-        let told = ["config", "inspect", "--format", "{{json .Spec.Labels}}", "backstay-controller"];
-        own.swarm.docker(told).contains("spare_controller")
+    each_slot_runs_once(one_node(), 0, |own, _| {
+        own.declare(NEVER, "1M", "");
+        let spare = Stack::deploy(&own.swarm, "spare", &stack_file("backstay"), &[]);
+        own.until("the second one has told of itself", || {
+            let told = ["config", "inspect", "--format", "{{json .Spec.Labels}}", "backstay-controller"];
+            own.swarm.docker(told).contains("spare_controller")
+        });
+        drop(spare);
+        own.run();
     });
-    drop(spare);
-    own.run();
 }
 
 /// The only controller stands still over two slots: the newer one is run late, the older one is told as missed.
 #[test]
 #[ignore = "four minutes: make e2e-swarm"]
 fn what_passed_while_the_controller_stood_still_is_told() {
-    let Some(own) = one_node() else { return };
-    let _stack = own.controller();
-    own.fill(LITTLE);
-    let services = own.services_while(|| {
+    each_slot_runs_once(one_node(), 0, |own, _| {
+        own.fill(LITTLE);
         own.declare(MINUTELY, "64k", "");
         own.until_good_after("");
         let controllers = own.controllers();
@@ -148,12 +153,10 @@ fn what_passed_while_the_controller_stood_still_is_told() {
             .filter(|told| !is_known(&told.slot))
             .partition(|told| told.outcome == "Missed");
         assert!(!missed.is_empty() && missed.len() <= 2, "{}", own.told());
-        assert!(missed.iter().all(|told| told.reason == "ControllerUnavailable"), "{}", own.told());
+        assert!(missed.iter().all(|missed| missed.reason == "ControllerUnavailable"), "{}", own.told());
         assert!(missed.iter().all(|missed| run.iter().all(|run| missed.slot < run.slot)), "{}", own.told());
+        every_slot_is_told(own);
     });
-    own.ran_once(&services);
-    assert_eq!(own.snapshots().len(), services.len(), "{}", own.told());
-    every_slot_is_told(&own);
 }
 
 /// From the oldest slot that is told to the newest there is one for each minute.
@@ -172,10 +175,6 @@ fn every_slot_is_told(own: &Own) {
     }
 }
 
-fn three_managers() -> Option<Own> {
-    Own::start(Plan { managers: 3, workers: 0, ..Plan::default() })
-}
-
 /// What a slow task has made, once the run that it is of is over: asked of whoever answers.
 #[track_caller]
 fn ends_well(own: &Own) -> String {
@@ -189,12 +188,10 @@ fn ends_well(own: &Own) -> String {
 #[test]
 #[ignore = "three minutes: make e2e-swarm"]
 fn the_controller_moves_with_its_manager_lost() {
-    let Some(own) = three_managers() else { return };
-    let [first, second, third] = own.swarm.nodes() else { panic!("three nodes") };
-    let _stack = own.controller_on(first);
-    own.declare(NEVER, SLOW, "");
-    own.fill(MUCH);
-    let services = own.services_while(|| {
+    each_slot_runs_once(three_managers(), 0, |own, _| {
+        let [first, second, third] = own.swarm.nodes() else { panic!("three nodes") };
+        own.declare(NEVER, SLOW, "");
+        own.fill(MUCH);
         let asked = own.backstay(&["run", POLICY]);
         assert!(asked.status.success(), "{}", said(&asked));
         own.meanwhile(|node| {
@@ -203,17 +200,12 @@ fn the_controller_moves_with_its_manager_lost() {
             let elsewhere = |(node, _): (&Node, String)| node.name() != first.name();
             own.until("the controller runs elsewhere", || own.controllers().into_iter().any(elsewhere));
         });
-        let slot = ends_well(&own);
+        let slot = ends_well(own);
         first.start_daemon();
         own.until("the first manager follows", || is_follower(second, first));
         own.until("one controller is left", || own.controllers().len() == 1);
-        own.declare(MINUTELY, "64k", "");
-        own.until_good_after(&slot);
-        own.declare(NEVER, "64k", "");
+        runs_one_more(own, &slot);
     });
-    own.ran_once(&services);
-    assert_eq!(own.snapshots().len(), services.len(), "{}", own.told());
-    own.verify();
 }
 
 fn is_follower(asked: &Node, node: &Node) -> bool {
@@ -223,17 +215,23 @@ fn is_follower(asked: &Node, node: &Node) -> bool {
         .is_ok_and(|s| s == "ready reachable false")
 }
 
-/// Two managers of three are lost while a task runs, and come back: nobody decides meanwhile, and the run ends well.
+/// A slot that comes by the schedule is run.
+#[track_caller]
+fn runs_one_more(own: &Own, after: &str) {
+    own.declare(MINUTELY, "64k", "");
+    own.until_good_after(after);
+    own.declare(NEVER, "64k", "");
+}
+
+/// Two managers of three are lost while a task runs, and come back: nobody decides meanwhile, the run ends well, and who waits
+/// for that waits on and is told why.
 #[test]
 #[ignore = "three minutes: make e2e-swarm"]
 fn a_quorum_that_is_lost_and_comes_back_costs_no_run() {
-    let Some(own) = three_managers() else { return };
-    let [first, second, third] = own.swarm.nodes() else { panic!("three nodes") };
-    let _stack = own.controller_on(third);
-    own.declare(NEVER, "24k", "");
-    own.fill(MUCH);
-    let services = own.services_while(|| {
-        // Who waits for something meanwhile waits on, and is told why.
+    each_slot_runs_once(three_managers(), 2, |own, _| {
+        let [first, second, third] = own.swarm.nodes() else { panic!("three nodes") };
+        own.declare(NEVER, "24k", "");
+        own.fill(MUCH);
         let waiters: [&[&str]; 2] =
             [&["run", POLICY, "--wait"], &["wait", POLICY, "--for", "LastRunSucceeded"]];
         let ends = thread::scope(|scope| {
@@ -250,17 +248,11 @@ fn a_quorum_that_is_lost_and_comes_back_costs_no_run() {
         });
         for end in ends {
             assert_eq!(end.status.code(), Some(0), "{}{}", said(&end), own.told());
-            let told = said(&end).matches("no answer at the moment").count();
-            assert_eq!(told, 1, "{}", said(&end));
+            assert_eq!(said(&end).matches("no answer at the moment").count(), 1, "{}", said(&end));
         }
-        let slot = ends_well(&own);
-        own.declare(MINUTELY, "64k", "");
-        own.until_good_after(&slot);
-        own.declare(NEVER, "64k", "");
+        let slot = ends_well(own);
+        runs_one_more(own, &slot);
     });
-    own.ran_once(&services);
-    assert_eq!(own.snapshots().len(), services.len(), "{}", own.told());
-    own.verify();
 }
 
 /// The manager that leads is cut off with a controller on it, which goes on by what it saw last; another one is started
@@ -268,30 +260,24 @@ fn a_quorum_that_is_lost_and_comes_back_costs_no_run() {
 #[test]
 #[ignore = "four minutes: make e2e-swarm"]
 fn a_controller_that_is_cut_off_with_its_manager_runs_nothing_twice() {
-    let Some(own) = three_managers() else { return };
-    let [first, second, third] = own.swarm.nodes() else { panic!("three nodes") };
-    let _stack = own.controller_on(first);
-    own.fill(LITTLE);
-    let services = own.services_while(|| {
+    each_slot_runs_once(three_managers(), 0, |own, _| {
+        let [first, second, third] = own.swarm.nodes() else { panic!("three nodes") };
+        own.fill(LITTLE);
         own.declare(MINUTELY, "16k", "");
         own.until_good_after("");
         own.swarm.cut(first);
         let of_others = || own.controllers().into_iter().any(|(node, _)| node.name() != first.name());
         own.until("another controller runs", of_others);
         assert_eq!(own.controllers().len(), 2, "the first one does not know: {}", own.told());
-        let newest = || own.history().first().map(|told| told.slot.clone()).unwrap_or_default();
         own.until("the others answer", || second.ask(["node", "ls"]).is_ok());
-        own.until_good_after(&newest());
+        own.until_good_after(&newest(own));
         own.swarm.heal(first);
         own.until("the first manager is back", || is_ready(third, first));
         own.until("one controller is left", || own.controllers().len() == 1);
-        own.until_good_after(&newest());
+        own.until_good_after(&newest(own));
         own.declare(NEVER, "64k", "");
+        every_slot_is_told(own);
     });
-    own.ran_once(&services);
-    every_slot_is_told(&own);
-    assert_eq!(own.snapshots().len(), services.len(), "{}", own.told());
-    own.verify();
 }
 
 fn is_ready(asked: &Node, node: &Node) -> bool {

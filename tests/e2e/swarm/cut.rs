@@ -121,8 +121,13 @@ impl Twins {
     fn until(&self, what: &str, holds: impl Fn() -> bool) {
         // A node is given up after five minutes.
         let held = within(Duration::from_secs(480), holds);
-        let logs = || self.swarm.manager().ask(["service", "logs", "--raw", "backstay_controller"]);
-        assert!(held, "{what}: not within eight minutes: {:?}", logs());
+        assert!(held, "{what}: not within eight minutes: {}", self.log());
+    }
+
+    /// What the controller said.
+    fn log(&self) -> String {
+        let log = self.swarm.manager().ask(["service", "logs", "--raw", "backstay_controller"]);
+        log.unwrap_or_else(|error| error)
     }
 
     fn last_run(&self, policy: &str) -> String {
@@ -214,7 +219,8 @@ fn a_lost_attempt_that_goes_on_harms_nothing() {
     lost.docker(["unpause", &tasks[0]]);
     for (policy, first) in TWINS.iter().zip(&first) {
         twins.until("its run is over", || twins.last_run(policy) != *first);
-        assert!(twins.last_run(policy).contains("Succeeded"), "{}", twins.last_run(policy));
+        let told = || said(&backstay(swarm, &["status", &format!("twins/{policy}"), "-o", "yaml"]));
+        assert!(twins.last_run(policy).contains("Succeeded"), "{}{}", told(), twins.log());
     }
     twins.until("the early one is at its end", || twins.task(lost, "early", "1").is_none());
     // What the late one had begun to store is still its own.
