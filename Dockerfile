@@ -2,8 +2,10 @@
 #
 #     docker buildx build --platform linux/amd64,linux/arm64 --tag backstay .
 #
+# It needs BuildKit, which leaves out the stages that are not used: on Engine 20.10 set DOCKER_BUILDKIT=1.
 # The image holds the programs, their libraries and the certificate authorities: no shell, no package manager.
-# With `--build-arg PARTS=local` the programs come from the folder parts/ of the build's context instead of the network.
+# With `--build-arg PARTS=local` the programs come from the folder parts/ of the build's context instead of the network, and the
+# certificate authorities from the base image.
 ARG PARTS=released
 
 FROM rust:1.95-bookworm AS built
