@@ -71,8 +71,8 @@ impl<'a> Patient<'a> {
         let passes = failure.reason == UNAVAILABLE || failure.reason == UNREACHABLE && seen.has_answered;
         let is_new = seen.failed_at.is_none_or(|at| at.elapsed() > ONE_OUTAGE);
         if passes && is_new {
-            let minutes = self.bound.as_secs().div_ceil(60);
-            output::note(format!("no answer at the moment, waiting for up to {minutes} min: {failure}"));
+            let bound = self.bound.as_secs();
+            output::note(format!("no answer at the moment, waiting for up to {bound} s: {failure}"));
         }
         seen.failed_at = Some(Instant::now());
         passes

@@ -113,6 +113,26 @@ fn newest(own: &Own) -> String {
     own.history().first().map(|told| told.slot.clone()).unwrap_or_default()
 }
 
+/// What a policy may use is not known before a controller has told it: nothing is called wrong, and one who waits waits.
+#[test]
+#[ignore = "half a minute: make e2e-swarm"]
+fn no_policy_is_judged_before_a_controller_has_told_its_rules() {
+    let Some(own) = Own::start(one_node()) else { return };
+    own.create(NEVER, "1M", "");
+    let plan = own.backstay(&["restore", POLICY, "--dry-run"]);
+    assert_eq!(plan.status.code(), Some(1), "{}", said(&plan));
+    assert!(said(&plan).contains("no controller has told yet what it allows"), "{}", said(&plan));
+    let wait = ["wait", POLICY, "--for", "CredentialsValid", "--timeout", "120"];
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| own.backstay(&wait));
+        thread::sleep(Duration::from_secs(3));
+        assert!(!waiting.is_finished());
+        let _stack = own.controller();
+        let end = waiting.join().unwrap();
+        assert_eq!(end.status.code(), Some(0), "{}{}", said(&end), own.told());
+    });
+}
+
 /// A second controller is started and removed: the first one is still found by whoever asks.
 #[test]
 #[ignore = "half a minute: make e2e-swarm"]

@@ -124,6 +124,15 @@ impl Twins {
         assert!(held, "{what}: not within eight minutes: {}", self.log());
     }
 
+    /// The records of a policy's runs.
+    fn record(&self, policy: &str) -> String {
+        let of_policy = format!("label=backstay.policy=twins/{policy}");
+        let runs = ["config", "ls", "--quiet", "--filter", "label=backstay.kind=run", "--filter", &of_policy];
+        let ids = self.swarm.docker(runs);
+        let format = ["config", "inspect", "--format", "{{json .Spec.Labels}}"];
+        self.swarm.docker(format.into_iter().chain(ids.lines()))
+    }
+
     /// What the controller said.
     fn log(&self) -> String {
         let log = self.swarm.manager().ask(["service", "logs", "--raw", "backstay_controller"]);
@@ -219,8 +228,9 @@ fn a_lost_attempt_that_goes_on_harms_nothing() {
     lost.docker(["unpause", &tasks[0]]);
     for (policy, first) in TWINS.iter().zip(&first) {
         twins.until("its run is over", || twins.last_run(policy) != *first);
-        let told = || said(&backstay(swarm, &["status", &format!("twins/{policy}"), "-o", "yaml"]));
-        assert!(twins.last_run(policy).contains("Succeeded"), "{}{}", told(), twins.log());
+        let told = || said(&backstay(swarm, &["logs", &format!("twins/{policy}")]));
+        let run = || twins.record(policy);
+        assert!(twins.last_run(policy).contains("Succeeded"), "{}{}{}", told(), run(), twins.log());
     }
     twins.until("the early one is at its end", || twins.task(lost, "early", "1").is_none());
     // What the late one had begun to store is still its own.

@@ -92,7 +92,17 @@ impl Own {
     }
 
     /// Declares the policy, or declares it anew, and waits until it is accepted as it is now.
+    #[track_caller]
     pub fn declare(&self, schedule: &str, limit: &str, more: &str) {
+        self.create(schedule, limit, more);
+        self.until("the policy is accepted", || {
+            let wait = ["wait", POLICY, "--for", "CredentialsValid", "--timeout", "20"];
+            self.backstay(&wait).status.success()
+        });
+    }
+
+    /// Makes the config that declares it.
+    pub fn create(&self, schedule: &str, limit: &str, more: &str) {
         let text = format!(
             "apiVersion: backstay.dev/v1alpha1\nkind: BackupPolicy\nmetadata: {{name: homes}}\nspec:\n  schedule: '{schedule}'\n  \
              volumes: [{{name: homes, hostPath: /mnt/homes, nodeSelector: {{storage: '1'}}}}]\n  \
@@ -104,10 +114,6 @@ impl Own {
         let labels = ["--label", "backstay.policy=homes", "--label", "backstay.instance=own"];
         let make = ["config", "create"].into_iter().chain(labels).chain([&*name, file.to_str().unwrap()]);
         self.swarm.docker(make);
-        self.until("the policy is accepted", || {
-            let wait = ["wait", POLICY, "--for", "CredentialsValid", "--timeout", "20"];
-            self.backstay(&wait).status.success()
-        });
     }
 
     /// A verb on the first manager.
