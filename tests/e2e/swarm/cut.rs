@@ -215,7 +215,7 @@ fn a_lost_attempt_that_goes_on_harms_nothing() {
     }
     let tasks = TWINS.map(|policy| {
         twins.until("the task dumps", || {
-            twins.task(lost, policy, "1").is_some_and(|id| lost.docker(["logs", &id]).contains("bytes"))
+            twins.task(lost, policy, "1").is_some_and(|id| lost.docker(["logs", &id]).contains("dumping"))
         });
         twins.task(lost, policy, "1").expect("it is slow")
     });

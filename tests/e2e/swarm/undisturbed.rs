@@ -165,10 +165,9 @@ fn a_rollout_that_is_paused_stays_paused() {
     let Some(swarm) = with_controller() else { return };
     let calm = Calm::new(swarm, "paused", 8093, "1M");
     calm.write(1000);
-    // Watched for long, so that the failure of the first task is seen before the second one is replaced.
-    let update =
-        ["service", "update", "--detach", "--update-monitor", "30s", "--args", "false", "paused_web"];
-    swarm.docker(update);
+    // The failure of the first task is seen before the second one would be replaced, on a busy machine as well.
+    let watched = ["--update-monitor", "30s", "--update-delay", "5m", "--args", "false", "paused_web"];
+    swarm.docker(["service", "update", "--detach"].into_iter().chain(watched));
     until("the update is paused", || calm.update_state() == "paused");
     let (before, healthy) = (calm.inspect(), calm.tasks());
     let run = calm.run();
