@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Debian's packages for the tests on a real Swarm, each by its sum, unpacked beside the system and never installed.
+"""Debian's packages for the tests on a real Swarm and a real Kubernetes, each by its sum, unpacked beside the system and never installed.
 
-    debian.py refresh       write the list, debian.txt, anew from Debian's archive of today
+    debian.py refresh [SET…]   write the list, debian.txt, or these sets of it, anew from Debian's archive of today
 
 The sets are: `engine`, Docker Engine and what it calls, with its libraries; `base`, the files of a small system, which
-becomes the base image of the tests; `seccomp`, what runc is compiled with. apt-get fetches them with a
+becomes the base image of the tests; `seccomp`, what runc is compiled with; `cni`, the networks of Pods. apt-get fetches them with a
 configuration of its own, so that neither the machine's package sources nor its packages matter, nor who asks. What the archive
 has replaced since comes from Debian's own snapshot, by its sum.
 """
@@ -30,6 +30,7 @@ SETS = {
         libkrb5-3 libgssapi-krb5-2 libunistring2 libidn2-0 libnettle8 libhogweed6 libffi8 libp11-kit0 libtasn1-6 libgnutls30
         libdb5.3 libsasl2-2 libldap-2.5-0 libnghttp2-14 libpsl5 librtmp1 libssh2-1 libcurl4 liblzma5 libbz2-1.0""",
     "seccomp": "libseccomp-dev",
+    "cni": "containernetworking-plugins",
 }
 
 
@@ -117,11 +118,14 @@ def unpack(debs, root):
             raise Gone(f"{deb.name} cannot be unpacked")
 
 
-def refresh():
+def refresh(wanted):
     with tempfile.TemporaryDirectory() as work:
         apt = Apt(Path(work) / "apt")
         lines = ["# set, package, version, sha256, sha1; written by debian.py refresh"]
         for of, packages in SETS.items():
+            if of not in wanted:
+                lines += [" ".join([of, *pin]) for pin in pins(of)]
+                continue
             apt("apt-get", "-q", "download", *packages.split())
             for package in packages.split():
                 deb, = (apt.folder / "debs").glob(f"{package}_*.deb")
@@ -132,9 +136,9 @@ def refresh():
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] != ["refresh"]:
+    if sys.argv[1:2] != ["refresh"] or not set(sys.argv[2:]) <= set(SETS):
         sys.exit(__doc__)
     try:
-        refresh()
+        refresh(sys.argv[2:] or list(SETS))
     except Gone as why:
         sys.exit(f"debian: {why}")

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Fetch the pinned tools that tests, demo and benchmark run against.
 
-    setup.py                the database, its dump tools, rclone, Debian's packages, and Docker Engine with a
-                            base image for the tests on a real Swarm
+    setup.py                the database, its dump tools, rclone, Debian's packages, Docker Engine with a base image
+                            for the tests on a real Swarm, and Kubernetes for those on a real cluster
     setup.py engine29       the newest Docker Engine, for `make e2e-swarm`
     setup.py cargo-deny     what `make check` needs besides
     setup.py restic         what `make bench` needs besides
@@ -51,14 +51,17 @@ DOWNLOADS = [
 CARGO_DENY = "0.20.2"
 RESTIC = "0.18.1"
 ENGINE = "20.10.24"
-ENGINE_PROGRAMS = ["docker", "dockerd", "docker-proxy", "tini-static", "containerd", "containerd-shim-runc-v2", "runc", "ip",
+ENGINE_PROGRAMS = ["docker", "dockerd", "docker-proxy", "tini-static", "containerd", "containerd-shim-runc-v2", "ctr", "runc", "ip",
                    "xtables-nft-multi"]
 ENGINE_29 = "29.0.0"
+KUBERNETES = "1.34.4"
+ETCD = "3.6.16"
+KUBERNETES_PROGRAMS = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"]
 
 # Debian package: the command, or the library, that shows it is there
 DEBIAN = {
     "build-essential": "cc", "libcurl4": "libcurl.so.4", "libssl3": "libssl.so.3", "zstd": "zstd",
-    "libarchive-tools": "bsdtar", "attr": "setfattr", "acl": "setfacl", "pigz": "pigz",
+    "libarchive-tools": "bsdtar", "openssl": "openssl", "attr": "setfattr", "acl": "setfacl", "pigz": "pigz",
 }
 
 
@@ -219,18 +222,39 @@ def make_engine_29(folder, work):
          "github.com/opencontainers/runc"], cwd=HERE / "runc", env=env)
 
 
-def swarm(wanted):
-    """What the tests on a real Swarm need; they say themselves that they were not run where it cannot be had."""
+def make_kubernetes(folder, work):
+    say("setup: building Kubernetes takes five to ten minutes, once")
+    build = ["go", "build", "-mod=readonly", "-trimpath"]
+    version = f"-s -w -X k8s.io/component-base/version.gitVersion=v{KUBERNETES}"
+    env = {**os.environ, "CGO_ENABLED": "0"}
+    run([*build, "-ldflags", version, "-o", folder / "kubernetes", "."], cwd=HERE / "kubernetes", env=env)
+    run([*build, "-ldflags", "-s -w", "-o", folder / "etcd", "go.etcd.io/etcd/server/v3"], cwd=HERE / "etcd", env=env)
+    for name in KUBERNETES_PROGRAMS:
+        (folder / name).symlink_to("kubernetes")
+
+
+def make_cni(folder, work):
+    root = work / "root"
+    debian.unpack(debian.fetch("cni", work), root)
+    for name in ("ptp", "host-local", "loopback", "portmap"):
+        shutil.move(root / "usr/lib/cni" / name, folder)
+
+
+def clusters(wanted):
+    """What the tests on a real Swarm and a real Kubernetes need; they say themselves that they were not run where it
+    cannot be had."""
     sets = {
-        "engine": ("engine", ENGINE, ["bin/dockerd", "bin/containerd", "bin/iptables"], make_engine),
+        "engine": ("engine", ENGINE, ["bin/dockerd", "bin/containerd", "bin/ctr", "bin/iptables"], make_engine),
         "base": ("base-image", debian.pin("base"), ["base.tar"], make_base_image),
         "engine29": ("engine29", ENGINE_29, ["bin/dockerd", "bin/runc"], make_engine_29),
+        "cni": ("cni", debian.pin("cni"), ["ptp", "portmap"], make_cni),
+        "kubernetes": ("kubernetes", KUBERNETES, ["etcd", *KUBERNETES_PROGRAMS], make_kubernetes),
     }
     try:
         for name in wanted:
             cached(*sets[name])
     except (debian.Gone, Missing) as why:
-        say(f"setup: the tests on a real Swarm cannot run here: {why}")
+        say(f"setup: the tests on a real Swarm or a real Kubernetes cannot run here: {why}")
 
 
 def has(probe):
@@ -258,7 +282,7 @@ def debian_packages():
 
 def clean():
     """Remove what is ours by name; the cache may be a folder that holds other things too."""
-    names = [name for name, *_ in DOWNLOADS] + ["cargo-deny", "restic", "corpus", "engine", "engine29", "base-image", "image"]
+    names = [name for name, *_ in DOWNLOADS] + ["cargo-deny", "restic", "corpus", "engine", "engine29", "base-image", "image", "cni", "kubernetes"]
     for path in [CACHE / "bin", *(p for name in names for p in CACHE.glob(f"{name}-*"))]:
         shutil.rmtree(path, ignore_errors=True)
     for path in CACHE.glob(".lock-*"):
@@ -279,12 +303,12 @@ def main(wanted):
         elif wanted == "restic":
             tool("restic", RESTIC, ["restic"], make_restic)
         elif wanted == "engine29":
-            swarm(["engine29"])
+            clusters(["engine29"])
         else:
             debian_packages()
             for name, pin, source, sum_, binaries in DOWNLOADS:
                 tool(name, pin, list(binaries), download(source, sum_, binaries))
-            swarm(["engine", "base"])
+            clusters(["engine", "base", "cni", "kubernetes"])
     say(f"setup: ready in {CACHE / 'bin'}")
 
 

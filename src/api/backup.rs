@@ -10,4 +10,13 @@ pub struct BackupSpec {
     /// The policy, in the same namespace.
     #[schemars(length(min = 1, max = 50))]
     pub policy: String,
+    /// The sources shrank on purpose: the guards only warn. Default: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accept_shrink: Option<bool>,
+    /// Wait for the run that is active instead of being refused. Default: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait_turn: Option<bool>,
+    /// Stop the run. Default: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<bool>,
 }

@@ -168,6 +168,26 @@ impl Node {
         }
     }
 
+    /// The value of a JSON text, which stands nowhere.
+    pub fn from_json(value: &serde_json::Value) -> Self {
+        let value = match value {
+            serde_json::Value::Null => Value::Null,
+            serde_json::Value::Bool(value) => Value::Bool(*value),
+            serde_json::Value::Number(number) => match number.as_i64() {
+                Some(value) => Value::Integer(value),
+                None => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            serde_json::Value::String(value) => Value::Text(value.clone()),
+            serde_json::Value::Array(items) => Value::List(items.iter().map(Self::from_json).collect()),
+            serde_json::Value::Object(fields) => {
+                let entry =
+                    |(key, value)| Entry { key: String::clone(key), line: 0, node: Self::from_json(value) };
+                Value::Map(fields.iter().map(entry).collect())
+            }
+        };
+        Self { line: 0, value }
+    }
+
     /// Forgets the lines: for values that come from another text.
     pub fn without_lines(mut self) -> Self {
         self.line = 0;

@@ -10,14 +10,19 @@ use crate::{
     },
     domain::verdict::Failure,
     orchestrators::{
+        kubernetes::{client::Cluster, lease::Leadership, port::Kubernetes},
         local::{policies::Directory, port::Local, state::StateDir, tasks::Launcher},
         stop::Stop,
         swarm::{discover::Rules, engine::Engine, facts::Grants, image, notice::Notice, port::Swarm},
     },
-    plan::observed::Caps,
+    plan::{
+        observed::Caps,
+        validate::{self, Orchestrator as Runs},
+    },
 };
 use anyhow::Context as _;
 use std::{
+    future::pending,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Arc,
@@ -33,13 +38,19 @@ use tracing::info;
 #[command(before_help = "Examples:
   backstay controller --orchestrator local --policies /etc/backstay --state /var/lib/backstay
   backstay controller --orchestrator swarm --allow-path /mnt/homes
+  backstay controller --orchestrator kubernetes --namespace wholetale
   backstay controller --policies ./policies --state ./state --defaults defaults.yaml -v")]
 pub struct Args {
     /// What runs the tasks
     #[arg(long, value_enum, default_value_t)]
     orchestrator: OrchestratorArg,
+    /// The image of tasks; the controller's own where it can be known (Swarm, Kubernetes)
+    #[arg(long, value_name = "IMAGE", env = "BACKSTAY_IMAGE")]
+    image: Option<String>,
     #[command(flatten)]
     swarm: SwarmArgs,
+    #[command(flatten)]
+    kubernetes: KubernetesArgs,
     /// The directory of the policies: *.yaml, several documents a file
     #[arg(long, value_name = "DIR", env = "BACKSTAY_POLICIES", default_value = "/etc/backstay/policies")]
     policies: PathBuf,
@@ -63,9 +74,6 @@ pub struct Args {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Docker Swarm")]
 struct SwarmArgs {
-    /// The image of tasks; the controller's own where it runs as a service
-    #[arg(long, value_name = "IMAGE", env = "BACKSTAY_IMAGE")]
-    image: Option<String>,
     /// A path on nodes that every policy may read, with all below it
     #[arg(long = "allow-path", value_name = "PATH")]
     allow_paths: Vec<PathBuf>,
@@ -75,6 +83,21 @@ struct SwarmArgs {
     /// A named volume that every policy may read
     #[arg(long = "allow-volume", value_name = "NAME")]
     allow_volumes: Vec<String>,
+}
+
+/// What only Kubernetes needs.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Kubernetes")]
+struct KubernetesArgs {
+    /// A namespace whose policies are carried out; may be given again. Without it, those of all namespaces
+    #[arg(long = "namespace", value_name = "NAMESPACE", env = "BACKSTAY_NAMESPACES", value_delimiter = ',')]
+    namespaces: Vec<String>,
+    /// The context of the kubectl configuration; within a cluster, that cluster is used
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// The Lease that controllers of the same policies share, NAMESPACE/NAME; without it, this one leads always
+    #[arg(long, value_name = "NAMESPACE/NAME", env = "BACKSTAY_LEASE")]
+    lease: Option<String>,
 }
 
 /// Probes of the controller: a container's health check, a Kubernetes probe.
@@ -96,6 +119,8 @@ enum OrchestratorArg {
     Local,
     /// Docker Swarm: policies are labels of services or configs, tasks are services
     Swarm,
+    /// Kubernetes: policies are resources, tasks are Jobs
+    Kubernetes,
 }
 
 /// Everything is looked at again after this time: events of a Swarm are lost easily.
@@ -132,12 +157,14 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
                     .fix("name another directory with --state or BACKSTAY_STATE")
             })?;
             let _lock = state.lock()?;
-            runtime.block_on(async { serve(Arc::new(local(args, state)?), settings, socket).await })
+            runtime
+                .block_on(async { serve(Arc::new(local(args, state)?), settings, socket, pending()).await })
         }
         OrchestratorArg::Swarm => runtime.block_on(async {
             let settings = Settings { resync: SWARM_RESYNC, ..settings };
-            serve(Arc::new(swarm(args).await?), settings, socket).await
+            serve(Arc::new(swarm(args).await?), settings, socket, pending()).await
         }),
+        OrchestratorArg::Kubernetes => runtime.block_on(kubernetes(args, settings, socket)),
     }
 }
 
@@ -150,7 +177,7 @@ fn local(args: &Args, state: StateDir) -> Result<Local, Problem> {
 }
 
 async fn swarm(args: &Args) -> Result<Swarm, Problem> {
-    let SwarmArgs { image, allow_paths, allow_secrets, allow_volumes } = &args.swarm;
+    let SwarmArgs { allow_paths, allow_secrets, allow_volumes } = &args.swarm;
     let defaults = facts::defaults(args.defaults.as_ref())?;
     let grants = Grants {
         paths: allow_paths.clone(),
@@ -159,7 +186,7 @@ async fn swarm(args: &Args) -> Result<Swarm, Problem> {
     };
     let engine = Engine::from_environment().map_err(unusable)?;
     let own = image::own(&engine).await.map_err(|refusal| unusable(refusal.into()))?;
-    let Some(image) = image.clone().or_else(|| own.as_ref().map(|own| own.image.clone())) else {
+    let Some(image) = args.image.clone().or_else(|| own.as_ref().map(|own| own.image.clone())) else {
         let message =
             "the controller runs in no container of this engine, so the image of its tasks is not known";
         return Err(Failure::permanent("NoImage", message)
@@ -173,6 +200,57 @@ async fn swarm(args: &Args) -> Result<Swarm, Problem> {
     Ok(Swarm::start(engine, rules, image, Arc::new(SystemClock)))
 }
 
+async fn kubernetes(args: &Args, settings: Settings, socket: Option<&Path>) -> Result<Exit, Problem> {
+    let KubernetesArgs { namespaces, context, lease } = &args.kubernetes;
+    let facts = validate::Facts {
+        orchestrator: Runs::Kubernetes,
+        defaults: facts::defaults(args.defaults.as_ref())?,
+    };
+    let Some(image) = args.image.clone() else {
+        return Err(Failure::permanent("NoImage", "the image of tasks is not known")
+            .fix("name it with --image or BACKSTAY_IMAGE")
+            .into());
+    };
+    let lease = match lease.as_deref().map(|lease| lease.split_once('/').ok_or(lease)) {
+        None => None,
+        Some(Ok(lease)) => Some(lease),
+        Some(Err(lease)) => {
+            return Err(Problem::Usage(format!(
+                "--lease {lease:?}: write NAMESPACE/NAME, such as backstay/backstay"
+            )));
+        }
+    };
+    let cluster = Cluster::connect(context.as_deref(), None).await?;
+    let clock = Arc::new(SystemClock);
+    let start = |cluster| Kubernetes::start(cluster, namespaces, facts, image.clone(), clock.clone());
+    info!(cluster = cluster.name, image, "the controller runs");
+    let Some((namespace, name)) = lease else {
+        return serve(Arc::new(start(cluster)), settings, socket, pending()).await;
+    };
+    let leadership = Leadership::new(&cluster, namespace, name, clock.clone());
+    // It answers probes while it waits: it lives.
+    socket.map_or(Ok(()), |socket| health::answer(socket, Arc::new(Health::default())))?;
+    tokio::select! {
+        () = leadership.acquire() => {}
+        () = told_to_stop() => return Ok(Exit::Ok),
+    }
+    let ended = serve(Arc::new(start(cluster)), settings, socket, leadership.hold()).await?;
+    leadership.release().await;
+    Ok(ended)
+}
+
+async fn told_to_stop() {
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        _ => pending().await,
+    }
+}
+
 fn unusable(error: PortError) -> Problem {
     Failure::permanent("EngineUnusable", error.to_string()).into()
 }
@@ -181,6 +259,7 @@ async fn serve(
     port: Arc<dyn Orchestrator>,
     settings: Settings,
     health_socket: Option<&Path>,
+    lost: impl Future<Output = ()>,
 ) -> Result<Exit, Problem> {
     let probed = Arc::new(Health::default());
     if let Some(socket) = health_socket {
@@ -195,8 +274,12 @@ async fn serve(
             std::process::exit(i32::from(Exit::Interrupted.code()));
         });
     };
-    run_loop::run(port, Arc::new(SystemClock), settings, probed, asked).await;
-    Ok(Exit::Ok)
+    let running = run_loop::run(port, Arc::new(SystemClock), settings, probed, asked);
+    tokio::select! {
+        () = running => Ok(Exit::Ok),
+        // Whatever it was about to do, another one does.
+        () = lost => Err(Failure::temporary("LeadershipLost", "another controller leads now").into()),
+    }
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Problem> {

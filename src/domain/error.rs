@@ -28,6 +28,16 @@ impl Invalid {
         Self { field: String::new(), message: message.into() }
     }
 
+    /// The first of several errors, and how many more there are.
+    pub fn first_of(errors: impl IntoIterator<Item = Self>) -> Self {
+        let mut errors = errors.into_iter();
+        let first = errors.next().unwrap_or_else(|| Self::new("it cannot be understood"));
+        match errors.count() {
+            0 => first,
+            more => Self { message: format!("{} (and {more} more)", first.message), ..first },
+        }
+    }
+
     /// Puts `field` before the path known so far: `at("volumes[homes]")` on `hostPath` gives `volumes[homes].hostPath`.
     #[must_use]
     pub fn at(mut self, field: &str) -> Self {

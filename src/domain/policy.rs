@@ -349,6 +349,42 @@ pub struct Placement {
     /// The image, the same for all attempts of a run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// What only Kubernetes knows.
+    #[serde(skip_serializing_if = "PodSettings::is_default")]
+    pub pod: PodSettings,
+}
+
+/// What a Pod of Kubernetes is asked to be, as a person wrote it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodSettings {
+    /// What is set aside for it, by resource.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub requests: BTreeMap<String, String>,
+    /// What it may not exceed, by resource.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, String>,
+    /// Fields of a security context, of a container's or a Pod's.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub security_context: BTreeMap<String, serde_json::Value>,
+    /// Its priority class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority_class_name: Option<String>,
+    /// Its tolerations.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<serde_json::Value>,
+    /// Its service account. It gets no token of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_account_name: Option<String>,
+    /// Secrets that its image is pulled with.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub image_pull_secrets: Vec<String>,
+}
+
+impl PodSettings {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::{
             BackupPolicySpec, GuardsSpec, MongodbSpec, RestoreFromMongodbSpec, RestoreFromSpec,
             RetentionSpec, TlsSpec, VolumeSpec,
         },
-        task::{ResourcesSpec, TaskSettingsSpec},
+        task::{LocalReference, ResourcesSpec, TaskSettingsSpec},
     },
     domain::{
         location::{Location, RcloneConfig, SecretSource},
@@ -15,7 +15,7 @@ use crate::{
         retention::Retention,
     },
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 /// The specification that says explicitly what `policy` does. Validated again, it gives the same policy.
 pub fn specification(policy: &Policy) -> BackupPolicySpec {
@@ -158,17 +158,22 @@ fn rules(retention: &Retention) -> RetentionSpec {
 
 fn settings(task: &TaskSettings) -> TaskSettingsSpec {
     let TaskSettings { timeout, pending, retries, memory_mib, placement } = task;
+    let pod = placement.pod.clone();
+    let mut limits = pod.limits;
+    limits.entry("memory".to_owned()).or_insert_with(|| format!("{memory_mib}Mi"));
+    let toleration = |value: &serde_json::Value| serde_json::from_value(value.clone()).unwrap_or_default();
     TaskSettingsSpec {
-        resources: Some(ResourcesSpec {
-            requests: BTreeMap::new(),
-            limits: BTreeMap::from([("memory".to_owned(), format!("{memory_mib}Mi"))]),
-        }),
+        resources: Some(ResourcesSpec { requests: pod.requests, limits }),
         timeout_seconds: Some(seconds(*timeout)),
         pending_seconds: Some(seconds(*pending)),
         retries: Some((*retries).into()),
         node_selector: placement.node_selector.clone(),
         networks: placement.networks.clone(),
-        ..TaskSettingsSpec::default()
+        security_context: Some(pod.security_context).filter(|fields| !fields.is_empty()),
+        priority_class_name: pod.priority_class_name,
+        tolerations: pod.tolerations.iter().map(toleration).collect(),
+        service_account_name: pod.service_account_name,
+        image_pull_secrets: pod.image_pull_secrets.into_iter().map(|name| LocalReference { name }).collect(),
     }
 }
 

@@ -39,6 +39,7 @@ use std::collections::BTreeMap;
 
 pub use orchestrator::Orchestrator;
 pub use restore::restore;
+pub use settings::CHILDREN_MIB;
 
 /// What is known before a policy is read.
 #[derive(Debug, Clone)]
@@ -176,7 +177,7 @@ fn validate(name: &str, spec: &BackupPolicySpec, place: Place<'_>) -> Result<Pol
     if mongodb.is_none() && spec.volumes.is_empty() {
         errors.add("", "the policy backs up nothing; give mongodb, volumes or both");
     }
-    let task = settings::task(spec.task.as_ref(), &mut errors);
+    let task = settings::task(spec.task.as_ref(), place.orchestrator, &mut errors);
     let destination =
         destination::location(&spec.destination, place.orchestrator, "destination", &mut errors);
     if let (Some(destination), Some(task)) = (&destination, &task) {

@@ -46,18 +46,31 @@ fn clip(text: &mut String, length: usize) {
     text.push_str(MARK);
 }
 
-/// Writes the report: a temporary file beside it, synced, renamed.
+/// Writes the report: a temporary file beside it, synced, renamed; into the file itself where that is mounted, as the
+/// termination message of a container is.
 ///
 /// # Errors
 /// The first step that failed.
 pub fn write(path: &Path, report: &TaskReport) -> io::Result<()> {
+    match replace(path, report) {
+        Err(_) if path.is_file() => fs::write(path, serde_json::to_vec(report)?),
+        replaced => replaced,
+    }
+}
+
+fn replace(path: &Path, report: &TaskReport) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = folder.join(format!(".{name}.{}.tmp", std::process::id()));
     let mut file = File::create(&temporary)?;
-    file.write_all(&serde_json::to_vec(report)?)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
+    let replaced = file
+        .write_all(&serde_json::to_vec(report)?)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&temporary, path));
+    if replaced.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    replaced?;
     File::open(folder)?.sync_all()
 }
 

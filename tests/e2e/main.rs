@@ -8,6 +8,7 @@ mod crash;
 mod data;
 mod faults;
 mod journey;
+mod kube;
 mod nights;
 mod reading;
 mod site;

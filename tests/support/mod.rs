@@ -4,6 +4,7 @@
 
 pub mod children;
 pub mod cloud;
+pub mod kube;
 pub mod mongo;
 pub mod proxy;
 pub mod remote;

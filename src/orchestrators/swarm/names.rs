@@ -4,7 +4,7 @@
 
 use crate::{
     domain::{identity::PolicyId, names::Slot, run::StepName},
-    orchestrators::swarm::engine::model::Labels,
+    orchestrators::{swarm::engine::model::Labels, task_name},
     plan::observed::TaskName,
 };
 
@@ -28,9 +28,6 @@ pub const CARRIER: &str = "backstay.carrier";
 
 /// What the identity of a task without a service begins with.
 pub const LEFT_OVER: &str = "task:";
-
-/// Longest name of a service.
-const LONGEST: usize = 63;
 
 /// What the objects are.
 pub mod kind {
@@ -108,10 +105,7 @@ pub fn policy_of(labels: &Labels) -> Option<PolicyId> {
 /// The name of a task's service: `backstay-<policy>-<slot>-<step>-<attempt>-<hash>`, the policy's name cut where it is too
 /// long. The hash is of the whole identity, so nothing is confused by that.
 pub fn service(policy: &PolicyId, name: &TaskName) -> String {
-    let tail = format!("-{name}-{}", &identity(policy)[..10]).to_lowercase();
-    let room = LONGEST.saturating_sub("backstay-".len() + tail.len());
-    let short: String = policy.name().as_str().chars().take(room).collect();
-    format!("backstay-{}{tail}", short.trim_end_matches('-'))
+    task_name(policy, name, &identity(policy)[..10])
 }
 
 /// The identity that stands in a config's name.

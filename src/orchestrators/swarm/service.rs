@@ -18,6 +18,7 @@ use crate::{
     plan::{
         action::NewTask,
         task_spec::{RestoreMode, SPEC_VARIABLE, TaskSpec, Work},
+        validate::CHILDREN_MIB,
     },
 };
 use serde_json::{Value, json};
@@ -28,8 +29,6 @@ use std::{
 
 /// Longest specification: one variable of an environment holds little more.
 const LONGEST_SPEC: usize = 100 << 10;
-/// Memory of rclone, mongodump and the program itself beside what a task is told to use, MiB.
-const CHILDREN_MIB: u64 = 512;
 /// A task that is told to end has so long, nanoseconds.
 const GRACE: u64 = 30_000_000_000;
 /// What a backup needs of root: files of all users are read, and nothing else is done.
@@ -83,7 +82,7 @@ pub fn service(launch: Launch<'_>) -> Result<Value, String> {
     if is_carried(task, facts) {
         labels.extend(facts.carrier.clone().map(|carrier| (names::CARRIER.to_owned(), carrier)));
     }
-    let memory = (u64::from(task.spec.memory_mib) + CHILDREN_MIB) << 20;
+    let memory = u64::from(task.spec.memory_mib + CHILDREN_MIB) << 20;
     let (name, value) = MEMORY_TO_GIVE_BACK;
     let container = json!({
         "Image": task.placement.image.as_deref().unwrap_or(image),

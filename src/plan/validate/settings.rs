@@ -1,15 +1,15 @@
 //! How long, how much, how often.
 
-use super::errors::Errors;
+use super::{errors::Errors, orchestrator::Orchestrator};
 use crate::{
     api::{
         policy::{GuardsSpec, RetentionSpec},
-        task::TaskSettingsSpec,
+        task::{ResourcesSpec, TaskSettingsSpec, TolerationSpec},
     },
     domain::{
         error::Invalid,
         location::Location,
-        policy::{Guards, Placement, TaskSettings},
+        policy::{Guards, Placement, PodSettings, TaskSettings},
         retention::Retention,
         size,
     },
@@ -26,6 +26,8 @@ const RETRIES: u8 = 2;
 const MEMORY_MIB: u32 = 128;
 /// Below this a task cannot fill its pipeline.
 const LEAST_MEMORY_MIB: u32 = 64;
+/// Memory of rclone, mongodump and the program itself beside the buffers, MiB.
+pub const CHILDREN_MIB: u32 = 512;
 /// Percent of the last good run below which a source is taken for broken.
 const MINIMUM_SOURCE_PERCENT: u8 = 50;
 
@@ -69,11 +71,15 @@ pub(super) fn guards(spec: Option<&GuardsSpec>) -> Guards {
 }
 
 /// How tasks run.
-pub(super) fn task(spec: Option<&TaskSettingsSpec>, errors: &mut Errors) -> Option<TaskSettings> {
+pub(super) fn task(
+    spec: Option<&TaskSettingsSpec>,
+    orchestrator: Orchestrator,
+    errors: &mut Errors,
+) -> Option<TaskSettings> {
     let limit =
         spec.and_then(|task| task.resources.as_ref()).and_then(|resources| resources.limits.get("memory"));
     let memory_mib = match limit {
-        Some(text) => errors.keep("task.resources.limits.memory", memory(text))?,
+        Some(text) => errors.keep("task.resources.limits.memory", memory(text, orchestrator))?,
         None => MEMORY_MIB,
     };
     Some(TaskSettings {
@@ -81,23 +87,57 @@ pub(super) fn task(spec: Option<&TaskSettingsSpec>, errors: &mut Errors) -> Opti
         pending: spec.and_then(|task| task.pending_seconds).and_then(seconds).unwrap_or(PENDING),
         retries: spec.and_then(|task| task.retries).and_then(|n| u8::try_from(n).ok()).unwrap_or(RETRIES),
         memory_mib,
-        placement: spec.map(placement).unwrap_or_default(),
+        placement: placement(spec, memory_mib, orchestrator),
     })
 }
 
-fn placement(spec: &TaskSettingsSpec) -> Placement {
-    let TaskSettingsSpec { node_selector, networks, .. } = spec;
-    Placement { node_selector: node_selector.clone(), networks: networks.clone(), image: None }
+fn placement(spec: Option<&TaskSettingsSpec>, memory_mib: u32, orchestrator: Orchestrator) -> Placement {
+    let spec = spec.cloned().unwrap_or_default();
+    Placement {
+        node_selector: spec.node_selector.clone(),
+        networks: spec.networks.clone(),
+        image: None,
+        pod: match orchestrator {
+            Orchestrator::Kubernetes => pod(spec, memory_mib),
+            Orchestrator::Local | Orchestrator::Swarm => PodSettings::default(),
+        },
+    }
 }
 
-fn memory(text: &str) -> Result<u32, Invalid> {
-    let mib = u32::try_from(size::parse_quantity(text)? >> 20).unwrap_or(u32::MAX);
-    if mib < LEAST_MEMORY_MIB {
-        return Err(Invalid::new(format!(
-            "{text:?} is too little; a task needs at least {LEAST_MEMORY_MIB}Mi"
-        )));
+/// What is asked of a Pod: a limit for the memory and a little set aside, where nothing else is said.
+fn pod(spec: TaskSettingsSpec, memory_mib: u32) -> PodSettings {
+    let ResourcesSpec { mut requests, mut limits } = spec.resources.unwrap_or_default();
+    for (name, little) in [("memory", format!("{memory_mib}Mi")), ("cpu", "100m".to_owned())] {
+        // A limit alone is a request as well.
+        if !limits.contains_key(name) {
+            requests.entry(name.to_owned()).or_insert(little);
+        }
     }
-    Ok(mib)
+    limits.entry("memory".to_owned()).or_insert_with(|| format!("{}Mi", memory_mib + CHILDREN_MIB));
+    let toleration = |spec: &TolerationSpec| serde_json::to_value(spec).unwrap_or_default();
+    PodSettings {
+        requests,
+        limits,
+        security_context: spec.security_context.unwrap_or_default(),
+        priority_class_name: spec.priority_class_name,
+        tolerations: spec.tolerations.iter().map(toleration).collect(),
+        service_account_name: spec.service_account_name,
+        image_pull_secrets: spec.image_pull_secrets.into_iter().map(|secret| secret.name).collect(),
+    }
+}
+
+/// MiB for buffers. Kubernetes takes a limit as the limit of all in the container: there the children's part is taken off.
+fn memory(text: &str, orchestrator: Orchestrator) -> Result<u32, Invalid> {
+    let mib = u32::try_from(size::parse_quantity(text)? >> 20).unwrap_or(u32::MAX);
+    let children = match orchestrator {
+        Orchestrator::Kubernetes => CHILDREN_MIB,
+        Orchestrator::Local | Orchestrator::Swarm => 0,
+    };
+    let least = LEAST_MEMORY_MIB + children;
+    if mib < least {
+        return Err(Invalid::new(format!("{text:?} is too little; a task needs at least {least}Mi")));
+    }
+    Ok(mib - children)
 }
 
 /// Two parts must fit into the memory: one that is sent, one that is filled.

@@ -80,8 +80,15 @@ fn volume(spec: &VolumeSpec, orchestrator: Orchestrator, errors: &mut Errors) ->
     let parsed = errors.keep(&format!("{field}.name"), source_name(name));
     let places = (claim_name.as_deref(), volume_name.as_deref(), host_path.as_deref());
     let place = errors.keep(&field, place(places, orchestrator));
-    if orchestrator == Orchestrator::Local && !node_selector.is_empty() {
-        errors.add(&format!("{field}.nodeSelector"), "is for Swarm; a host alone has one node: leave it out");
+    let no_selector = match orchestrator {
+        Orchestrator::Local => Some("is for Swarm; a host alone has one node: leave it out"),
+        Orchestrator::Kubernetes => {
+            Some("is for Swarm; on Kubernetes a claim says where it is: leave it out")
+        }
+        Orchestrator::Swarm => None,
+    };
+    if let Some(message) = no_selector.filter(|_| !node_selector.is_empty()) {
+        errors.add(&format!("{field}.nodeSelector"), message);
     }
     globs(include, &format!("{field}.include"), errors);
     globs(exclude, &format!("{field}.exclude"), errors);
@@ -131,6 +138,11 @@ pub(super) fn place(
         (None, Some(_), None, Kubernetes) => {
             elsewhere("volumeName", "Swarm", "on Kubernetes write claimName")
         }
+        (None, None, Some(_), Kubernetes) => elsewhere(
+            "hostPath",
+            "Swarm and hosts alone",
+            "on Kubernetes write claimName, with a PersistentVolumeClaim in the policy's namespace",
+        ),
         (None, None, Some(path), _) => {
             destination::absolute(path).map_err(|error| error.at("hostPath")).map(VolumePlace::HostPath)
         }
@@ -139,6 +151,7 @@ pub(super) fn place(
         }
         _ => Err(Invalid::new(match orchestrator {
             Local => "has more than one place; leave only hostPath",
+            Kubernetes => "needs a place: write claimName, and no other",
             _ => "needs exactly one of claimName, volumeName and hostPath",
         })),
     }

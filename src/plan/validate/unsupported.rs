@@ -17,10 +17,12 @@ pub(super) fn refuse(spec: &BackupPolicySpec, orchestrator: Orchestrator, errors
     for (field, _) in later.into_iter().filter(|(_, set)| *set) {
         errors.add(field, "is not carried out yet by this version; leave it out");
     }
-    if let Some(task) = &spec.task
-        && orchestrator != Orchestrator::Kubernetes
-    {
-        task_settings(task, orchestrator, errors);
+    match (&spec.task, orchestrator) {
+        (Some(task), Orchestrator::Kubernetes) if !task.networks.is_empty() => {
+            errors.add("task.networks", "is for Swarm; on Kubernetes leave it out");
+        }
+        (None, _) | (_, Orchestrator::Kubernetes) => {}
+        (Some(task), _) => task_settings(task, orchestrator, errors),
     }
 }
 

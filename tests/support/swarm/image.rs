@@ -13,7 +13,9 @@ use std::{
 pub const BACKSTAY: &str = "backstay:latest";
 /// Name of MongoDB's image, as in the stack files; `sh` and the usual small programs are in it.
 pub const MONGO: &str = "mongo:6";
-/// What both are built on.
+/// Name of a small system that sleeps.
+pub const SLEEPER: &str = "backstay-test/sleeper:1";
+/// What all are built on.
 const BASE: &str = "debian:bookworm-slim";
 const MONGO_DOCKERFILE: &str = "FROM debian:bookworm-slim\nCOPY mongod /usr/bin/mongod\nRUN mkdir -p /data/db\n\
                                 VOLUME /data/db\nEXPOSE 27017\nCMD [\"mongod\"]\n";
@@ -22,12 +24,34 @@ const KEPT: usize = 4;
 
 /// Tarballs of the images, for `docker load`; what is not in the cache yet is built on a node first.
 pub fn tarballs(builder: &Node) -> Vec<PathBuf> {
-    vec![cached("mongo", mongo_key(), builder, build_mongo), backstay(builder)]
+    vec![mongo(builder), backstay(builder)]
 }
 
 /// The tarball of Backstay's image.
 pub fn backstay(builder: &Node) -> PathBuf {
     cached("backstay", key(), builder, build)
+}
+
+/// The tarball of a small system that sleeps: what users run, and what holds the network of each Pod.
+pub fn sleeper(builder: &Node) -> PathBuf {
+    cached(
+        "sleeper",
+        short(blake3::Hasher::new().update(tools_and_base().as_bytes())),
+        builder,
+        build_sleeper,
+    )
+}
+
+/// The tarball of MongoDB's image.
+pub fn mongo(builder: &Node) -> PathBuf {
+    cached("mongo", mongo_key(), builder, build_mongo)
+}
+
+fn build_sleeper(builder: &Node, context: &Path) -> String {
+    let text = format!("FROM {BASE}\nCMD [\"sleep\", \"infinity\"]\n");
+    fs::write(context.join("Dockerfile"), text).unwrap();
+    builder.docker(["build", "--quiet", "--tag", SLEEPER, self::text(context)]);
+    SLEEPER.to_owned()
 }
 
 type Build = fn(&Node, &Path) -> String;

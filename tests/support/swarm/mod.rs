@@ -250,7 +250,7 @@ pub fn said(command: &Command, output: &Output) -> String {
     out
 }
 
-fn in_parallel<T: Sync, R: Send>(of: &[T], each: impl Fn(&T) -> R + Sync) -> Vec<R> {
+pub fn in_parallel<T: Sync, R: Send>(of: &[T], each: impl Fn(&T) -> R + Sync) -> Vec<R> {
     thread::scope(|scope| {
         let each = &each;
         let threads: Vec<_> = of.iter().map(|one| scope.spawn(move || each(one))).collect();

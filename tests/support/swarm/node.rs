@@ -30,7 +30,7 @@ exec "$3" -s -- sleep infinity
 "#;
 /// An address for documentation (RFC 5737); nobody answers there.
 const NAME_SERVER: &str = "192.0.2.53";
-const SUBNET: &str = "10.77.0";
+pub const SUBNET: &str = "10.77.0";
 /// The switch itself: where the nodes send what is for nobody of them.
 pub const GATEWAY: &str = "10.77.0.254";
 
@@ -85,7 +85,7 @@ pub enum Route {
 }
 
 /// `ip` in the network namespace of a process.
-fn ip(pid: u32, arguments: &[&str]) {
+pub fn ip(pid: u32, arguments: &[&str]) {
     let mut command = Command::new("nsenter");
     command.args(["--target", &pid.to_string(), "--net"]).arg(Engine::Debian.program("ip")).args(arguments);
     Engine::Debian.prepare(&mut command);
@@ -344,7 +344,7 @@ fn namespaces(number: usize, engine: Engine, folder: &Path) -> Kept {
 }
 
 /// The id of the namespaces' first process, once it has made the mounts.
-fn first_process(namespaces: &Kept) -> u32 {
+pub fn first_process(namespaces: &Kept) -> u32 {
     let ready = || {
         let inner = children::descendants(namespaces.pid());
         inner.iter().copied().find(|pid| children::name(*pid).is_some_and(|name| name == "tini-static"))
@@ -353,7 +353,7 @@ fn first_process(namespaces: &Kept) -> u32 {
     ready().expect("it was there")
 }
 
-fn plug(number: usize, init: u32, switch: u32) {
+pub fn plug(number: usize, init: u32, switch: u32) {
     let (port, pid) = (format!("v{number}"), init.to_string());
     ip(switch, &["link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &pid]);
     ip(switch, &["link", "set", &port, "master", "br0", "up"]);
@@ -373,11 +373,11 @@ fn within(init: u32, engine: Engine, program: &str, folder: &Path) -> Command {
     command
 }
 
-fn enter(command: &mut Command, init: u32) {
+pub fn enter(command: &mut Command, init: u32) {
     command.args(["--target", &init.to_string(), "--mount", "--uts", "--net", "--pid", "--"]);
 }
 
-fn log(folder: &Path, program: &str) -> std::fs::File {
+pub fn log(folder: &Path, program: &str) -> std::fs::File {
     std::fs::File::options().append(true).create(true).open(folder.join(format!("{program}.log"))).unwrap()
 }
 

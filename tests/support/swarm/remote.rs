@@ -1,4 +1,4 @@
-//! A remote that every container of a swarm reaches, and nobody else: WebDAV behind the switch.
+//! A remote that every container of a swarm or a cluster reaches, and nobody else: WebDAV behind the switch.
 
 use super::{
     super::{
@@ -25,10 +25,15 @@ pub struct Served {
 impl Served {
     /// Serves a new folder at a port of the swarm's gateway.
     pub fn new(swarm: &Swarm, port: u16) -> Self {
-        let root = swarm.folder().join(format!("remote-{port}"));
+        Self::behind(swarm.switch.pid(), swarm.folder(), port)
+    }
+
+    /// Serves a new folder at a port of the gateway of a switch.
+    pub fn behind(switch: u32, folder: &Path, port: u16) -> Self {
+        let root = folder.join(format!("remote-{port}"));
         fs::create_dir_all(&root).unwrap();
         let mut command = children::tied("nsenter");
-        command.args(["--target", &swarm.switch.pid().to_string(), "--net", "--"]).arg(tools::tool("rclone"));
+        command.args(["--target", &switch.to_string(), "--net", "--"]).arg(tools::tool("rclone"));
         command.args([
             "serve",
             "webdav",
@@ -39,7 +44,7 @@ impl Served {
         ]);
         command.arg(&root).stdout(Stdio::null()).stderr(Stdio::null());
         let server = children::start(command);
-        let network = format!("/proc/{}/ns/net", swarm.switch.pid());
+        let network = format!("/proc/{switch}/ns/net");
         let listens = || TcpStream::connect((node::GATEWAY, port)).is_ok();
         node::in_network(Path::new(&network), || node::wait("the remote", listens));
         Self { root, port, _server: server }

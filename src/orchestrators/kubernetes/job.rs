@@ -1,0 +1,331 @@
+//! The Job that runs one task: a pure function of the task and of what is known about its surroundings.
+//!
+//! One Pod, never a second one: retries are the controller's, under other names. The task finds what it does in its
+//! environment, and all that it reads at places of its own: a claim below `/volumes`, a Secret below `/secrets`. What it
+//! says at its end is the container's termination message.
+
+use crate::{
+    domain::{
+        identity::PolicyId,
+        location::{RcloneConfig, SecretSource},
+        policy::{MongoConnection, MongoUri, Source, VolumePlace},
+        restore::RestoreRequest,
+    },
+    orchestrators::{MEMORY_TO_GIVE_BACK, kubernetes::names},
+    plan::{
+        action::NewTask,
+        task_spec::{RestoreMode, SPEC_VARIABLE, TaskSpec, Work},
+    },
+};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+/// Longest specification: one variable of an environment holds little more.
+const LONGEST_SPEC: usize = 100 << 10;
+/// A task that is told to end has so long, seconds.
+const GRACE: u64 = 30;
+/// A Job ends so long after its task should have ended itself, seconds.
+const SLACK: i64 = 120;
+/// Whoever runs a task that needs no rights.
+const NOBODY: u64 = 65534;
+/// Where the container leaves its last words.
+const LAST_WORDS: &str = "/dev/termination-log";
+/// What a backup needs of root: files of all users are read, and nothing else is done.
+const TO_READ: &[&str] = &["DAC_READ_SEARCH"];
+/// What a restore needs: files of all users are made, with their owners, modes and attributes.
+const TO_WRITE: &[&str] =
+    &["CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "MKNOD", "SETFCAP"];
+/// Fields of a security context that are a Pod's alone.
+const OF_POD: &[&str] =
+    &["fsGroup", "fsGroupChangePolicy", "supplementalGroups", "supplementalGroupsPolicy", "sysctls"];
+
+/// A task to be launched.
+#[derive(Debug, Clone, Copy)]
+pub struct Launch<'a> {
+    /// Whose.
+    pub policy: &'a PolicyId,
+    /// Which.
+    pub task: &'a NewTask,
+    /// What it belongs to, and goes with.
+    pub owner: Owner<'a>,
+    /// The image, where the plan names none.
+    pub image: &'a str,
+    /// The namespace lets tasks read files of all users, as root.
+    pub allows_root: bool,
+    /// The node that has its claims, where only one has.
+    pub node: Option<&'a str>,
+    /// Why it must not start.
+    pub held_back: Option<&'a str>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// The object that a Job belongs to.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner<'a> {
+    /// `Backup` or `BackupPolicy`.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: &'a str,
+    /// Its identity.
+    pub uid: &'a str,
+}
+
+impl Owner<'_> {
+    /// As Kubernetes writes it.
+    pub fn reference(&self) -> Value {
+        json!({
+            "apiVersion": format!("{}/{}", names::GROUP, names::VERSION), "kind": self.kind,
+            "name": self.name, "uid": self.uid, "controller": true, "blockOwnerDeletion": false,
+        })
+    }
+}
+
+/// The Job, as the server takes it.
+///
+/// # Errors
+/// What keeps it from being made, for a person.
+pub fn job(launch: Launch<'_>) -> Result<Value, String> {
+    let Launch { policy, task, owner, held_back, now, .. } = launch;
+    let mut needs = Needs::default();
+    let spec = needs.place(&task.spec)?;
+    let spec = serde_json::to_string(&spec).map_err(|error| error.to_string())?;
+    if spec.len() > LONGEST_SPEC {
+        return Err(format!(
+            "what the task is to do takes {} bytes, and at most {LONGEST_SPEC} can be given to it; make include, exclude or the number of volumes smaller, or divide the policy",
+            spec.len()
+        ));
+    }
+    let labels = names::task_labels(policy, &task.name);
+    let annotations = held_back.map(|why| json!({names::HELD_BACK: why})).unwrap_or_else(|| json!({}));
+    let deadline = task.spec.not_after.duration_since(now).as_secs().max(0) + SLACK;
+    Ok(json!({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": {
+            "name": names::job(policy, &task.name, owner.uid), "namespace": names::namespace(policy),
+            "labels": labels, "annotations": annotations, "ownerReferences": [owner.reference()],
+        },
+        "spec": {
+            "suspend": held_back.is_some(),
+            "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
+            "activeDeadlineSeconds": deadline,
+            "podFailurePolicy": {"rules": [{
+                "action": "FailJob",
+                "onExitCodes": {"containerName": "task", "operator": "NotIn", "values": [0]},
+            }]},
+            "template": {"metadata": {"labels": labels}, "spec": pod(launch, &needs, &spec)},
+        },
+    }))
+}
+
+fn pod(launch: Launch<'_>, needs: &Needs, spec: &str) -> Value {
+    let Launch { task, image, node, .. } = launch;
+    let settings = &task.placement.pod;
+    let (of_pod, of_container) = security(launch, needs);
+    let (name, value) = MEMORY_TO_GIVE_BACK;
+    let container = json!({
+        "name": "task",
+        "image": task.placement.image.as_deref().unwrap_or(image),
+        // The image is that of the controller, which has it by digest or is sure of its tag.
+        "imagePullPolicy": "IfNotPresent",
+        "args": ["task", "--report", LAST_WORDS],
+        "env": [{"name": SPEC_VARIABLE, "value": spec}, {"name": name, "value": value}, {"name": "HOME", "value": "/tmp"}],
+        "resources": {"limits": settings.limits, "requests": settings.requests},
+        "securityContext": of_container,
+        "terminationMessagePath": LAST_WORDS,
+        "volumeMounts": needs.mounts(),
+    });
+    let mut tolerations = settings.tolerations.clone();
+    let mut pod = json!({
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "terminationGracePeriodSeconds": GRACE,
+        "securityContext": of_pod,
+        "nodeSelector": task.placement.node_selector,
+        "containers": [container],
+        "volumes": needs.volumes(),
+    });
+    if let Some(node) = node {
+        // It sits beside those who use the claim, also where nobody new may come.
+        tolerations.push(
+            json!({"key": "node.kubernetes.io/unschedulable", "operator": "Exists", "effect": "NoSchedule"}),
+        );
+        pod["affinity"] = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+            {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}]}}});
+    }
+    pod["tolerations"] = json!(tolerations);
+    if let Some(class) = &settings.priority_class_name {
+        pod["priorityClassName"] = json!(class);
+    }
+    if let Some(account) = &settings.service_account_name {
+        pod["serviceAccountName"] = json!(account);
+    }
+    let secrets = settings.image_pull_secrets.iter().map(|name| json!({"name": name}));
+    pod["imagePullSecrets"] = secrets.collect();
+    pod
+}
+
+/// What is said of the Pod and what of its container: what the strictest policy of Kubernetes asks for, root where it is
+/// allowed and needed, and above all what a person wrote.
+fn security(launch: Launch<'_>, needs: &Needs) -> (Value, Value) {
+    let given = &launch.task.placement.pod.security_context;
+    let as_root = launch.allows_root && needs.reads_claims() && !given.contains_key("runAsUser");
+    let user = if as_root { 0 } else { NOBODY };
+    let mut capabilities = json!({"drop": ["ALL"]});
+    if as_root {
+        capabilities["add"] = json!(if writes(&launch.task.spec.work) { TO_WRITE } else { TO_READ });
+    }
+    let mut container = json!({
+        "runAsNonRoot": !as_root, "runAsUser": user, "runAsGroup": user,
+        "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
+        "capabilities": capabilities, "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    let mut pod = Map::new();
+    for (field, value) in given {
+        if OF_POD.contains(&field.as_str()) {
+            pod.insert(field.clone(), value.clone());
+        } else {
+            container[field] = value.clone();
+        }
+    }
+    if given.get("runAsUser") == Some(&json!(0)) && !given.contains_key("runAsNonRoot") {
+        container["runAsNonRoot"] = json!(false);
+    }
+    (Value::Object(pod), container)
+}
+
+/// True for a task that changes what is mounted.
+fn writes(work: &Work) -> bool {
+    matches!(work, Work::Restore(restore) if restore.mode == RestoreMode::Execute)
+}
+
+/// The claims that a task needs.
+pub fn claims(work: &Work) -> BTreeSet<String> {
+    let places: Vec<&VolumePlace> = match work {
+        Work::Backup(backup) => backup.sources.iter().filter_map(place_of).collect(),
+        Work::Preflight { sources } => sources.iter().filter_map(place_of).collect(),
+        Work::Restore(restore) => restore.request.volumes.iter().map(|target| &target.place).collect(),
+        Work::Finish(_) | Work::Verify(_) | Work::Prune(_) => Vec::new(),
+    };
+    let claim = |place: &VolumePlace| match place {
+        VolumePlace::Claim(name) => Some(name.clone()),
+        _ => None,
+    };
+    places.into_iter().filter_map(claim).collect()
+}
+
+fn place_of(source: &Source) -> Option<&VolumePlace> {
+    match source {
+        Source::Volume(volume) => Some(&volume.place),
+        Source::Mongodb(_) => None,
+    }
+}
+
+/// What the task needs in its container.
+#[derive(Debug, Default)]
+struct Needs {
+    /// Claims by name, and whether they may be written to.
+    claims: BTreeMap<String, bool>,
+    /// Keys of Secrets.
+    secrets: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Needs {
+    fn reads_claims(&self) -> bool {
+        !self.claims.is_empty()
+    }
+
+    /// The specification with the places that the container has.
+    fn place(&mut self, spec: &TaskSpec) -> Result<TaskSpec, String> {
+        let mut spec = spec.clone();
+        let writable = writes(&spec.work);
+        match &mut spec.work {
+            Work::Backup(backup) => self.sources(&mut backup.sources)?,
+            Work::Preflight { sources } => self.sources(sources)?,
+            Work::Restore(restore) => self.targets(&mut restore.request, writable)?,
+            Work::Finish(_) | Work::Verify(_) | Work::Prune(_) => {}
+        }
+        match &mut spec.destination.config {
+            RcloneConfig::Secret(secret) => self.secret(secret)?,
+            RcloneConfig::Directory(_) => {
+                return Err("a directory of a node cannot be mounted here".to_owned());
+            }
+        }
+        Ok(spec)
+    }
+
+    fn sources(&mut self, sources: &mut [Source]) -> Result<(), String> {
+        sources.iter_mut().try_for_each(|source| match source {
+            Source::Mongodb(mongodb) => self.connection(&mut mongodb.connection),
+            Source::Volume(volume) => self.volume(&volume.place, false).map(|place| volume.place = place),
+        })
+    }
+
+    fn targets(&mut self, request: &mut RestoreRequest, writable: bool) -> Result<(), String> {
+        if let Some(target) = &mut request.mongodb {
+            self.connection(&mut target.connection)?;
+        }
+        request
+            .volumes
+            .iter_mut()
+            .try_for_each(|target| self.volume(&target.place, writable).map(|place| target.place = place))
+    }
+
+    fn connection(&mut self, connection: &mut MongoConnection) -> Result<(), String> {
+        let MongoConnection { uri, username: _, password, tls_ca, tls_certificate } = connection;
+        if let MongoUri::From(secret) = uri {
+            self.secret(secret)?;
+        }
+        [password, tls_ca, tls_certificate].into_iter().flatten().try_for_each(|secret| self.secret(secret))
+    }
+
+    fn volume(&mut self, place: &VolumePlace, writable: bool) -> Result<VolumePlace, String> {
+        let VolumePlace::Claim(name) = place else {
+            return Err("a volume of another orchestrator cannot be mounted here".to_owned());
+        };
+        *self.claims.entry(name.clone()).or_default() |= writable;
+        Ok(VolumePlace::Mounted { at: Path::new("/volumes").join(name), name: name.clone() })
+    }
+
+    fn secret(&mut self, secret: &mut SecretSource) -> Result<(), String> {
+        let SecretSource::Key { name, key } = secret else {
+            return Err("a file of a node cannot be mounted here".to_owned());
+        };
+        self.secrets.entry(name.clone()).or_default().insert(key.clone());
+        let path: PathBuf = Path::new("/secrets").join(name).join(key);
+        *secret = SecretSource::File(path);
+        Ok(())
+    }
+
+    fn mounts(&self) -> Value {
+        let claims = self.claims.iter().enumerate().map(|(n, (name, writable))| {
+            json!({"name": format!("claim-{n}"), "mountPath": format!("/volumes/{name}"), "readOnly": !writable})
+        });
+        let secrets = self.secrets.keys().enumerate().map(|(n, name)| {
+            json!({"name": format!("secret-{n}"), "mountPath": format!("/secrets/{name}"), "readOnly": true})
+        });
+        claims.chain(secrets).chain([json!({"name": "tmp", "mountPath": "/tmp"})]).collect()
+    }
+
+    fn volumes(&self) -> Value {
+        let claims = self.claims.iter().enumerate().map(|(n, (name, writable))| {
+            let claim = json!({"claimName": name, "readOnly": !writable});
+            json!({"name": format!("claim-{n}"), "persistentVolumeClaim": claim})
+        });
+        let secrets = self.secrets.iter().enumerate().map(|(n, (name, keys))| {
+            let items: Vec<Value> = keys.iter().map(|key| json!({"key": key, "path": key})).collect();
+            // Whoever runs the task must read them; nobody else is in the Pod.
+            let secret = json!({"secretName": name, "items": items, "defaultMode": 0o444});
+            json!({"name": format!("secret-{n}"), "secret": secret})
+        });
+        // Secrets are copied there: it must not reach a disk.
+        let scratch = json!({"name": "tmp", "emptyDir": {"medium": "Memory"}});
+        claims.chain(secrets).chain([scratch]).collect()
+    }
+}
