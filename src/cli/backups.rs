@@ -5,7 +5,7 @@ use crate::{
         place::{Place, PlaceArgs},
         problem::Problem,
         runtime::block_on,
-        site::SiteArgs,
+        site::{SiteArgs, SiteKind},
     },
     domain::{
         error::Invalid,
@@ -16,7 +16,7 @@ use crate::{
     },
     orchestrators::{
         local::lookup::Host,
-        site::{Known, Site as _, find},
+        site::{Known, find},
         swarm::site::SwarmSite,
     },
     storage::rclone::{Mode, Rclone, RcloneOptions},
@@ -68,7 +68,8 @@ impl BackupsArgs {
     /// # Errors
     /// What is named cannot be used.
     pub fn host(&self) -> Result<Option<Host>, Problem> {
-        if !self.site.is_swarm() && self.site.is_there() { self.site.host().map(Some) } else { Ok(None) }
+        let is_host = self.site.kind() == SiteKind::Local && self.site.is_there();
+        if is_host { self.site.host().map(Some) } else { Ok(None) }
     }
 
     /// The Swarm whose policies are meant, where it is one and no place is named.
@@ -103,8 +104,8 @@ impl BackupsArgs {
                 options: RcloneOptions::new(self.place.config_file(), remote, path, Mode::Read),
             });
         }
-        if self.site.is_swarm() {
-            return self.of_swarm(policy);
+        if self.site.kind() != SiteKind::Local {
+            return self.of_cluster(policy);
         }
         if !self.site.is_there() {
             self.place.place()?;
@@ -137,17 +138,18 @@ impl BackupsArgs {
 
 impl BackupsArgs {
     /// The snapshots that the status lists, newest first, and those that people hold, where nothing better can be asked: the
-    /// secrets of a Swarm cannot be read, and no configuration of rclone is here.
+    /// secrets of a cluster cannot be read, and no configuration of rclone is here.
     ///
     /// # Errors
-    /// A Swarm that cannot be asked, a policy that is not there.
+    /// A cluster that cannot be asked, a policy that is not there.
     pub fn told_by_status(&self, policy: Option<&Meant>) -> Result<Option<Told>, Problem> {
-        let Some(site) = self.swarm()?.filter(|_| !self.place.config_file().exists()) else {
+        if self.names_place() || self.site.kind() == SiteKind::Local || self.place.config_file().exists() {
             return Ok(None);
-        };
+        }
+        let site = self.site.site()?;
         let (chosen, held) = block_on(async {
             let chosen = match policy {
-                Some(meant) => vec![find(&site, &meant.text).await?],
+                Some(meant) => vec![find(&*site, &meant.text).await?],
                 None => site.all().await?.0,
             };
             let mut held = Vec::new();
@@ -163,8 +165,8 @@ impl BackupsArgs {
         Ok(Some(Told { snapshots, held }))
     }
 
-    /// Those of a Swarm's policy; its secrets cannot be read from here, so the configuration is the one that is named.
-    fn of_swarm(&self, policy: Option<&PolicyName>) -> Result<Backups, Problem> {
+    /// Those of a cluster's policy; its secrets are not read from here, so the configuration is the one that is named.
+    fn of_cluster(&self, policy: Option<&PolicyName>) -> Result<Backups, Problem> {
         let Some(name) = policy else {
             return Err(Problem::Usage(
                 "name a policy, or the place: --from REMOTE:PATH/INSTANCE".to_owned(),

@@ -1,7 +1,7 @@
 //! `backstay doctor`: can what is declared be done from here? Nothing is written anywhere.
 
+mod cluster;
 mod report;
-mod swarm;
 
 use crate::{
     cli::{
@@ -10,7 +10,7 @@ use crate::{
         output::{Output, OutputArgs},
         problem::Problem,
         runtime::block_on,
-        site::SiteArgs,
+        site::{SiteArgs, SiteKind},
     },
     domain::{
         location::{RcloneConfig, SecretSource},
@@ -56,10 +56,10 @@ pub struct Args {
 /// # Errors
 /// Policies that are not there, a closed output. What is found wrong is no error, but exit code 1.
 pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
-    if args.site.is_swarm() {
+    if args.site.kind() != SiteKind::Local {
         let mut report = Report::new(out, args.output.format);
         let site = args.site.site()?;
-        block_on(swarm::look(&*site, args.policy.as_deref(), &mut report))?;
+        block_on(cluster::look(&*site, args.policy.as_deref(), &mut report))?;
         return report.end(true);
     }
     let host = args.site.is_there().then(|| args.site.host()).transpose()?;

@@ -20,11 +20,7 @@ use crate::{
         policy::{MongoUri, Policy, Source, VolumePlace},
         retention::{Reason, Retention},
     },
-    orchestrators::{
-        local::state::StateDir,
-        site::{Site as _, find},
-        swarm::site::SwarmSite,
-    },
+    orchestrators::{local::state::StateDir, site::find},
     plan::{
         effective,
         validate::{self, Loaded},
@@ -137,15 +133,14 @@ fn policies(args: &Args) -> Result<Vec<Policy>, Problem> {
     }
 }
 
-/// The policies that a Swarm declares.
+/// The policies that a Swarm or a cluster declares.
 fn declared(args: &Args) -> Result<Vec<Policy>, Problem> {
-    if !args.facts.is_swarm() {
+    let Some(site) = args.facts.site()? else {
         return Err(Problem::Usage("name a file, or a directory of files, with -f".to_owned()));
-    }
-    let site = SwarmSite::open()?;
+    };
     let chosen = block_on(async {
         Ok(match &args.policy {
-            Some(name) => vec![find(&site, name).await?],
+            Some(name) => vec![find(&*site, name).await?],
             None => site.all().await?.0,
         })
     })?;

@@ -3,6 +3,7 @@
 use crate::{
     api::{document::Defaults, yaml::Located},
     cli::{documents, problem::Problem},
+    orchestrators::{kubernetes::site::KubernetesSite, site::Site, swarm::site::SwarmSite},
     plan::validate::{Facts, Orchestrator},
 };
 use std::path::PathBuf;
@@ -40,9 +41,18 @@ impl From<OrchestratorArg> for Orchestrator {
 }
 
 impl FactsArgs {
-    /// True when the policies are meant for a Swarm.
-    pub fn is_swarm(&self) -> bool {
-        matches!(self.orchestrator, OrchestratorArg::Swarm)
+    /// Where the policies are declared, when that is no file.
+    ///
+    /// # Errors
+    /// What is named cannot be used.
+    pub fn site(&self) -> Result<Option<Box<dyn Site>>, Problem> {
+        Ok(match self.orchestrator {
+            OrchestratorArg::Local => None,
+            OrchestratorArg::Swarm => Some(Box::new(SwarmSite::open()?)),
+            OrchestratorArg::Kubernetes => {
+                Some(Box::new(KubernetesSite::new(None, None, defaults(self.defaults.as_ref())?)))
+            }
+        })
     }
 
     /// Reads the defaults.

@@ -9,7 +9,7 @@ pub mod swarm;
 
 use crate::{
     domain::{identity::PolicyId, verdict::Failure},
-    plan::observed::TaskName,
+    plan::{observed::TaskName, task_spec::Progress},
 };
 
 /// Lets the C library give every large buffer back when it is freed. Left to itself it raises this threshold, and a task
@@ -35,6 +35,11 @@ fn task_name(policy: &PolicyId, task: &TaskName, identity: &str) -> String {
     let room = LONGEST_NAME.saturating_sub("backstay-".len() + tail.len());
     let short: String = policy.name().as_str().chars().take(room).collect();
     format!("backstay-{}{tail}", short.trim_end_matches('-'))
+}
+
+/// What the newest line of a log says that its task is doing.
+fn last_progress(log: &str) -> Option<Progress> {
+    log.lines().rev().find_map(|line| serde_json::from_str(line).ok())
 }
 
 /// A positive number of 53 bits, so that every JSON reader keeps it.

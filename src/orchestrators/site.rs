@@ -107,6 +107,12 @@ pub trait Site: Send + Sync {
     async fn logs(&self, policy: &PolicyId, slot: Option<Slot>, read: &Read)
     -> Result<Vec<TaskLog>, Failure>;
 
+    /// Snapshots that people hold.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    async fn held(&self, policy: &PolicyId) -> Result<Vec<SnapshotName>, Failure>;
+
     /// Keeps a snapshot from being pruned, or no longer.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use crate::{
     controller::{clock::Clock, port::PortError},
     orchestrators::kubernetes::{
         client::{Cluster, code, found, unread, unwritten},
-        events,
+        events, names,
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -12,7 +12,10 @@ use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
-use kube::{Api, api::PostParams};
+use kube::{
+    Api,
+    api::{ListParams, PostParams},
+};
 use std::{sync::Arc, time::Duration};
 use tracing::{info, warn};
 
@@ -22,6 +25,25 @@ const DURATION: SignedDuration = SignedDuration::from_secs(15);
 const PACE: Duration = Duration::from_secs(3);
 /// A call that takes longer has failed.
 const CALL: Duration = Duration::from_secs(5);
+
+/// Label of a lease: whose it is.
+const PART_OF: &str = "app.kubernetes.io/part-of";
+
+/// Who leads in a cluster, as far as its leases tell, and since when.
+///
+/// # Errors
+/// As all calls.
+pub async fn holder(cluster: &Cluster, now: Timestamp) -> Result<Option<(String, Timestamp)>, kube::Error> {
+    let leases: Api<Lease> = Api::all(cluster.client());
+    let listed =
+        leases.list(&ListParams::default().labels(&format!("{PART_OF}={}", names::BACKSTAY))).await?;
+    Ok(listed.items.into_iter().filter_map(|lease| lease.spec).find_map(|spec| {
+        let holder = spec.holder_identity.filter(|holder| !holder.is_empty())?;
+        let renewed = spec.renew_time.as_ref()?.0;
+        let is_held = now.duration_since(renewed) <= DURATION;
+        is_held.then(|| (holder, spec.acquire_time.map_or(renewed, |time| time.0)))
+    }))
+}
 
 /// The lease of the controllers of one place.
 pub struct Leadership {
@@ -129,7 +151,8 @@ impl Leadership {
         let now = self.clock.now();
         let written = match there {
             None => {
-                let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
+                let labels = Some([(PART_OF.to_owned(), names::BACKSTAY.to_owned())].into());
+                let metadata = ObjectMeta { name: Some(self.name.clone()), labels, ..ObjectMeta::default() };
                 let lease = Lease { metadata, spec: Some(self.spec(None, now)) };
                 self.api.create(&PostParams::default(), &lease).await
             }

@@ -5,6 +5,7 @@
 //! - [`records`]: a `Backup` as a run's record and as a request; [`facts`]: claims, their nodes, namespaces.
 //! - [`job`]: the Job of a task; [`state`]: how a task is. Both are pure.
 //! - [`port`]: all of it as the controller's port; [`events`] tells of transitions; [`lease`]: who leads.
+//! - [`site`]: all of it as people ask it.
 
 pub mod client;
 mod events;
@@ -15,6 +16,7 @@ mod names;
 mod objects;
 pub mod port;
 mod records;
+pub mod site;
 mod state;
 mod store;
 mod watch;

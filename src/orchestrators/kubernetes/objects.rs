@@ -80,6 +80,8 @@ pub struct BackupSeen {
     pub run: Option<Result<Arc<Run>, String>>,
     /// In one word, once it is more than a request.
     pub phase: Option<String>,
+    /// What is said of it, for a person.
+    pub message: Option<String>,
     /// Nobody waits for it after this.
     pub patience: Option<Timestamp>,
 }
@@ -212,6 +214,7 @@ pub fn backup(object: &DynamicObject) -> Option<BackupSeen> {
         slot: label(names::RUN).and_then(|slot| slot.parse().ok()),
         run,
         phase: status.get("phase").and_then(Value::as_str).map(str::to_owned),
+        message: status.get("message").and_then(Value::as_str).map(str::to_owned),
         patience: patience(&object.metadata, seen.created_at),
         meta: seen,
         asked,

@@ -136,6 +136,10 @@ impl Site for Host {
         Ok(logs)
     }
 
+    async fn held(&self, policy: &PolicyId) -> Result<Vec<SnapshotName>, Failure> {
+        self.state()?.holds(policy).map_err(unusable)
+    }
+
     async fn hold(&self, policy: &PolicyId, snapshot: &SnapshotName, held: bool) -> Result<(), Failure> {
         self.state()?.hold(policy, snapshot, held).map_err(unusable)
     }

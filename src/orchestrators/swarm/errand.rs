@@ -9,6 +9,7 @@ use crate::{
         verdict::Failure,
     },
     orchestrators::{
+        last_progress,
         site::OUTAGE,
         stop::{Stop, stopped},
         swarm::{
@@ -19,7 +20,7 @@ use crate::{
                 stream::Output,
             },
             facts::Facts,
-            harvest::{self, Harvest},
+            harvest::Harvest,
             names::{self, kind},
             service::{self, Launch},
             state,
@@ -236,7 +237,7 @@ impl Hands {
 
     async fn progress(&self, task: &Task, show: &(dyn Fn(Progress) + Send + Sync)) {
         let log = self.engine.task_log(&task.id, Output::Standard, Some(2)).await.unwrap_or_default();
-        harvest::last_progress(&log).into_iter().for_each(show);
+        last_progress(&log).into_iter().for_each(show);
     }
 }
 

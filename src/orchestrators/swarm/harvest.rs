@@ -11,7 +11,7 @@ use crate::{
     },
     plan::{
         observed::{Task, TaskState},
-        task_spec::{Progress, TaskReport},
+        task_spec::TaskReport,
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -103,11 +103,6 @@ impl Harvest {
         warn!(task = task.id, why = log.err().map(|error| error.message), "the report of a task is lost");
         None
     }
-}
-
-/// What a running task says that it is doing.
-pub(super) fn last_progress(log: &str) -> Option<Progress> {
-    log.lines().rev().find_map(|line| serde_json::from_str(line).ok())
 }
 
 /// The report is one line; lines of progress before it are of another form.

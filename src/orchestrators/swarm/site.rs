@@ -12,6 +12,7 @@ use crate::{
         verdict::Failure,
     },
     orchestrators::{
+        last_progress,
         site::{self, Controller, Known, Problem, Read, TaskLog, choose},
         swarm::{
             discover::{Found, discover},
@@ -23,7 +24,6 @@ use crate::{
             },
             errand::Hands,
             facts::Cluster,
-            harvest::last_progress,
             image,
             look::{Look, Seen},
             names::{self, kind},
@@ -138,14 +138,6 @@ impl SwarmSite {
         let kept = seen.holds().chain(tested).collect();
         let restores = restores::unsettled(&seen, SystemClock.now());
         Ok((kept, restores.iter().any(|restore| restore.active)))
-    }
-
-    /// Snapshots that people hold.
-    ///
-    /// # Errors
-    /// What cannot be read.
-    pub async fn held(&self, policy: &PolicyId) -> Result<Vec<SnapshotName>, Failure> {
-        Ok(self.seen(policy).await?.holds().collect())
     }
 
     fn known(found: Found, configs: &[Config]) -> Known {
@@ -340,6 +332,10 @@ impl site::Site for SwarmSite {
             TaskLog { task, end: from + rest.len() as u64, text: rest.to_owned() }
         };
         Ok(texts.into_iter().map(log).collect())
+    }
+
+    async fn held(&self, policy: &PolicyId) -> Result<Vec<SnapshotName>, Failure> {
+        Ok(self.seen(policy).await?.holds().collect())
     }
 
     async fn hold(&self, policy: &PolicyId, snapshot: &SnapshotName, held: bool) -> Result<(), Failure> {
