@@ -28,7 +28,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 /// Carry out the policies of a directory: launch backups when they are due and record what became of them
 ///
@@ -159,10 +159,11 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
             let _lock = state.lock()?;
             runtime
                 .block_on(async { serve(Arc::new(local(args, state)?), settings, socket, pending()).await })
+                .map(|_| Exit::Ok)
         }
         OrchestratorArg::Swarm => runtime.block_on(async {
             let settings = Settings { resync: SWARM_RESYNC, ..settings };
-            serve(Arc::new(swarm(args).await?), settings, socket, pending()).await
+            serve(Arc::new(swarm(args).await?), settings, socket, pending()).await.map(|_| Exit::Ok)
         }),
         OrchestratorArg::Kubernetes => runtime.block_on(kubernetes(args, settings, socket)),
     }
@@ -221,22 +222,29 @@ async fn kubernetes(args: &Args, settings: Settings, socket: Option<&Path>) -> R
         }
     };
     let cluster = Cluster::connect(context.as_deref(), None).await?;
-    let clock = Arc::new(SystemClock);
-    let start = |cluster| Kubernetes::start(cluster, namespaces, facts, image.clone(), clock.clone());
     info!(cluster = cluster.name, image, "the controller runs");
+    let clock = Arc::new(SystemClock);
+    let start =
+        || Kubernetes::start(cluster.clone(), namespaces, facts.clone(), image.clone(), clock.clone());
     let Some((namespace, name)) = lease else {
-        return serve(Arc::new(start(cluster)), settings, socket, pending()).await;
+        return serve(Arc::new(start()), settings, socket, pending()).await.map(|_| Exit::Ok);
     };
     let leadership = Leadership::new(&cluster, namespace, name, clock.clone());
-    // It answers probes while it waits: it lives.
-    socket.map_or(Ok(()), |socket| health::answer(socket, Arc::new(Health::default())))?;
-    tokio::select! {
-        () = leadership.acquire() => {}
-        () = told_to_stop() => return Ok(Exit::Ok),
+    loop {
+        // It answers probes while it waits: it lives.
+        socket.map_or(Ok(()), |socket| health::answer(socket, Arc::new(Health::default())))?;
+        tokio::select! {
+            () = leadership.acquire() => {}
+            () = told_to_stop() => return Ok(Exit::Ok),
+        }
+        match serve(Arc::new(start()), settings.clone(), socket, leadership.hold()).await? {
+            Ended::Stopped => break,
+            // Whatever it was about to do, the one that leads now does.
+            Ended::Lost => warn!(lease = name, "this controller leads no more"),
+        }
     }
-    let ended = serve(Arc::new(start(cluster)), settings, socket, leadership.hold()).await?;
     leadership.release().await;
-    Ok(ended)
+    Ok(Exit::Ok)
 }
 
 async fn told_to_stop() {
@@ -260,7 +268,7 @@ async fn serve(
     settings: Settings,
     health_socket: Option<&Path>,
     lost: impl Future<Output = ()>,
-) -> Result<Exit, Problem> {
+) -> Result<Ended, Problem> {
     let probed = Arc::new(Health::default());
     if let Some(socket) = health_socket {
         health::answer(socket, Arc::clone(&probed))?;
@@ -275,11 +283,18 @@ async fn serve(
         });
     };
     let running = run_loop::run(port, Arc::new(SystemClock), settings, probed, asked);
-    tokio::select! {
-        () = running => Ok(Exit::Ok),
-        // Whatever it was about to do, another one does.
-        () = lost => Err(Failure::temporary("LeadershipLost", "another controller leads now").into()),
-    }
+    Ok(tokio::select! {
+        () = running => Ended::Stopped,
+        () = lost => Ended::Lost,
+    })
+}
+
+/// Why a controller decides no more.
+enum Ended {
+    /// It was told to.
+    Stopped,
+    /// It leads no more.
+    Lost,
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Problem> {

@@ -21,7 +21,7 @@ pub fn init(args: &LogArgs, base: LevelFilter) {
     // Other crates speak from INFO on only at the last rung: their words are not ours to vouch for.
     let others = if level == LevelFilter::TRACE { level } else { LevelFilter::WARN };
     let filter = EnvFilter::try_from_env("BACKSTAY_LOG")
-        .unwrap_or_else(|_| EnvFilter::new(format!("{others},backstay={level}")));
+        .unwrap_or_else(|_| EnvFilter::new(format!("{others},kube_client=off,backstay={level}")));
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A second start (tests in one process) keeps the first one's settings.
     let _ = if args.log_json {

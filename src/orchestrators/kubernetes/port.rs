@@ -45,6 +45,9 @@ use tokio::sync::mpsc;
 /// What does not start is asked about after this time, and then again and again.
 const ASKED_AFTER: Duration = Duration::from_secs(5);
 
+/// How often it is seen whether everything is known.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// A cluster as an orchestrator.
 pub struct Kubernetes {
     cluster: Cluster,
@@ -421,6 +424,10 @@ impl Orchestrator for Kubernetes {
     }
 
     async fn list(&self) -> Result<Vec<Declared>, PortError> {
+        // The first list waits for the watches, as long as the loop lets it.
+        while !self.watches.stores.are_complete() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
         let stores = self.stores()?;
         let mut declared = Vec::new();
         stores.policies.each(|policy| {

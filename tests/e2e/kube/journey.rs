@@ -2,72 +2,17 @@
 
 use super::*;
 use crate::support::{Scratch, kube, remote, tree};
-use mongodb::bson::{Document, doc};
-use serde_json::json;
-
-/// A server of its own Pod, a claim on the second node with a Pod that uses it, and the Secret for the remote.
-fn furnish(site: &Site<'_>, port: u16) -> (kube::Served, PathBuf) {
-    let (cluster, namespace) = (site.cluster, site.namespace.as_str());
-    let homes = cluster.volume(namespace, "homes", &cluster.nodes()[1]);
-    std::fs::create_dir_all(homes.join("ada")).unwrap();
-    std::fs::write(homes.join("ada/notes.txt"), "hello").unwrap();
-    std::os::unix::fs::symlink("notes.txt", homes.join("ada/link")).unwrap();
-    let mounts = json!([{"name": "homes", "mountPath": "/homes"}]);
-    cluster.apply(&json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "user", "namespace": namespace},
-        "spec": {"terminationGracePeriodSeconds": 1,
-                 "containers": [{"name": "user", "image": image::SLEEPER, "volumeMounts": mounts}],
-                 "volumes": [{"name": "homes", "persistentVolumeClaim": {"claimName": "homes"}}]},
-    }));
-    cluster.apply(&json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "mongo", "namespace": namespace},
-        "spec": {"terminationGracePeriodSeconds": 1,
-                 "containers": [{"name": "mongo", "image": image::MONGO, "command": ["mongod", "--bind_ip_all"]}]},
-    }));
-    cluster.on_mongodb(namespace, "mongo", async |client| {
-        let notes = client.database("girder").collection::<Document>("notes");
-        notes.insert_many((0..500).map(|n| doc! {"_id": n, "text": "x".repeat(100)})).await.unwrap();
-    });
-    cluster.address(namespace, "user");
-    let served = cluster.remote(port);
-    cluster.apply(&json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "rclone", "namespace": namespace},
-        "stringData": {"rclone.conf": served.config()},
-    }));
-    (served, homes)
-}
-
-fn policy(site: &Site<'_>) -> Value {
-    let address = site.cluster.address(&site.namespace, "mongo");
-    json!({
-        "apiVersion": "backstay.dev/v1alpha1", "kind": "BackupPolicy",
-        "metadata": {"name": "nightly", "namespace": site.namespace},
-        "spec": {
-            "mongodb": {"uri": format!("mongodb://{address}:27017/")},
-            "volumes": [{"name": "homes", "claimName": "homes"}],
-            "destination": {"remote": remote::NAME, "path": "WT", "configFrom": {"secretKeyRef": {"name": "rclone"}}},
-        },
-    })
-}
-
-/// `kubectl create` of a request for a run.
-fn ask_for_a_run(site: &Site<'_>, name: &str) {
-    site.cluster.apply(&json!({
-        "apiVersion": "backstay.dev/v1alpha1", "kind": "Backup",
-        "metadata": {"name": name, "namespace": site.namespace}, "spec": {"policy": "nightly"},
-    }));
-}
 
 #[test]
 fn a_policy_is_backed_up_its_status_says_so_and_it_comes_back_from_the_remote_alone() {
     let Some(cluster) = kube::shared() else { return };
     let site = Site::new(cluster, "journey");
-    let (served, homes) = furnish(&site, 9001);
+    let (served, homes) = site.furnish(9001);
     let before = tree::digest(&homes);
-    cluster.apply(&policy(&site));
+    site.apply(&site.policy("nightly"));
     site.wait_for("nightly", "Ready", "True");
     site.wait_for("nightly", "CredentialsValid", "True");
-    ask_for_a_run(&site, "now");
+    site.ask_for_a_run("now");
     site.wait_for("nightly", "LastRunSucceeded", "True");
     let backup = site.get("backup", "now");
     assert_eq!(backup["status"]["phase"], "Succeeded", "{backup}");

@@ -1,14 +1,19 @@
 //! On a real Kubernetes.
 
+mod controller;
 mod journey;
+mod people;
+mod states;
 
 use crate::support::{
     children::{self, Kept},
-    kube::{Cluster, wait},
+    kube::{Cluster, Served, wait},
+    remote,
     swarm::image,
     tools,
 };
-use serde_json::Value;
+use mongodb::bson::{Document, doc};
+use serde_json::{Value, json};
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -48,21 +53,116 @@ impl<'a> Site<'a> {
         site
     }
 
+    /// A server in a Pod of its own, a claim on the second node with a Pod that uses it, and the Secret for a remote at a
+    /// port; gives the remote and the claim's folder.
+    fn furnish(&self, port: u16) -> (Served, PathBuf) {
+        let (cluster, namespace) = (self.cluster, self.namespace.as_str());
+        let homes = cluster.volume(namespace, "homes", &cluster.nodes()[1]);
+        std::fs::create_dir_all(homes.join("ada")).unwrap();
+        std::fs::write(homes.join("ada/notes.txt"), "hello").unwrap();
+        std::os::unix::fs::symlink("notes.txt", homes.join("ada/link")).unwrap();
+        let mounts = json!([{"name": "homes", "mountPath": "/homes"}]);
+        self.pod(
+            "user",
+            &json!({
+                "containers": [{"name": "user", "image": image::SLEEPER, "volumeMounts": mounts}],
+                "volumes": [{"name": "homes", "persistentVolumeClaim": {"claimName": "homes"}}],
+            }),
+        );
+        self.pod("mongo", &json!({
+            "containers": [{"name": "mongo", "image": image::MONGO, "command": ["mongod", "--bind_ip_all"]}],
+        }));
+        cluster.on_mongodb(namespace, "mongo", async |client| {
+            let notes = client.database("girder").collection::<Document>("notes");
+            notes.insert_many((0..500).map(|n| doc! {"_id": n, "text": "x".repeat(100)})).await.unwrap();
+        });
+        cluster.address(namespace, "user");
+        let served = cluster.remote(port);
+        cluster.apply(&json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "rclone", "namespace": namespace},
+            "stringData": {"rclone.conf": served.config()},
+        }));
+        (served, homes)
+    }
+
+    /// Makes a Pod that ends at once when it is told to.
+    fn pod(&self, name: &str, spec: &Value) {
+        let mut spec = spec.clone();
+        spec["terminationGracePeriodSeconds"] = json!(1);
+        let metadata = json!({"name": name, "namespace": self.namespace});
+        self.apply(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}));
+    }
+
+    fn apply(&self, document: &Value) {
+        self.cluster.apply(document);
+    }
+
+    /// A policy of all that [`Site::furnish`] made.
+    fn policy(&self, name: &str) -> Value {
+        let address = self.cluster.address(&self.namespace, "mongo");
+        let mut policy = self.policy_of_homes(name);
+        policy["spec"]["mongodb"] = json!({"uri": format!("mongodb://{address}:27017/")});
+        policy
+    }
+
+    /// A policy of the claim alone.
+    fn policy_of_homes(&self, name: &str) -> Value {
+        let config = json!({"secretKeyRef": {"name": "rclone"}});
+        json!({
+            "apiVersion": "backstay.dev/v1alpha1", "kind": "BackupPolicy",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": {
+                "volumes": [{"name": "homes", "claimName": "homes"}],
+                "destination": {"remote": remote::NAME, "path": "WT", "configFrom": config},
+            },
+        })
+    }
+
+    /// `kubectl create` of a request for a run of the policy `nightly`.
+    fn ask_for_a_run(&self, name: &str) {
+        self.ask_for_a_run_of("nightly", name);
+    }
+
+    fn ask_for_a_run_of(&self, policy: &str, name: &str) {
+        let metadata = json!({"name": name, "namespace": self.namespace});
+        let (version, spec) = ("backstay.dev/v1alpha1", json!({"policy": policy}));
+        self.apply(&json!({"apiVersion": version, "kind": "Backup", "metadata": metadata, "spec": spec}));
+    }
+
+    /// Waits until a backup has ended, and gives its status.
+    fn ended(&self, backup: &str) -> Value {
+        let status = || self.get("backup", backup)["status"].clone();
+        wait(&format!("the end of backup {backup}"), || {
+            status()["phase"].as_str().is_some_and(|phase| phase != "Running")
+        });
+        status()
+    }
+
     /// Starts a controller of this namespace as a process of this machine.
     fn start_controller(&mut self) {
+        self.controller = Some(self.another_controller("controller"));
+    }
+
+    /// One more controller, with a log of its own.
+    fn another_controller(&self, log: &str) -> Kept {
+        let lease = format!("{}/backstay", self.namespace);
         let mut command = children::tied(env!("CARGO_BIN_EXE_backstay"));
         command.args(["controller", "--orchestrator", "kubernetes", "--namespace", &self.namespace]);
-        command
-            .args(["--image", image::BACKSTAY, "-v"])
-            .env("NO_COLOR", "1")
-            .env("KUBECONFIG", self.cluster.kubeconfig());
-        let log = std::fs::File::options()
-            .append(true)
-            .create(true)
-            .open(self.folder.join("controller.log"))
-            .unwrap();
+        command.args(["--image", image::BACKSTAY, "--lease", &lease, "-v"]);
+        command.env("NO_COLOR", "1").env("KUBECONFIG", self.cluster.kubeconfig());
+        let log = self.folder.join(format!("{log}.log"));
+        let log = std::fs::File::options().append(true).create(true).open(log).unwrap();
         command.stdout(log.try_clone().unwrap()).stderr(log);
-        self.controller = Some(children::start(command));
+        children::start(command)
+    }
+
+    /// What `backstay …` says to a person of this namespace.
+    fn said(&self, arguments: &[&str]) -> String {
+        let mut command = self.backstay(arguments);
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{command:?}: {output:?}\n{}", self.log());
+        text
     }
 
     /// `backstay …` as a person of this namespace.
