@@ -5,6 +5,15 @@ use serde_json::{Value, json};
 
 /// The definition of one kind, as `kubectl apply` takes it.
 pub fn definition(kind: Kind) -> Value {
+    let mut definition = plain(kind);
+    let schema = definition.pointer_mut("/spec/versions/0/schema/openAPIV3Schema");
+    if let (Kind::BackupPolicy, Some(Value::Object(schema))) = (kind, schema) {
+        schema.insert("x-kubernetes-validations".to_owned(), name_rules());
+    }
+    definition
+}
+
+fn plain(kind: Kind) -> Value {
     let singular = kind.as_str().to_lowercase();
     let plural =
         if kind == Kind::BackupPolicy { "backuppolicies".to_owned() } else { format!("{singular}s") };
@@ -44,7 +53,6 @@ pub fn definition(kind: Kind) -> Value {
                         "spec": spec(kind),
                         "status": status(),
                     },
-                    "x-kubernetes-validations": name_rules(kind),
                 }},
             }],
         },
@@ -101,19 +109,23 @@ fn rules(kind: Kind) -> &'static [(&'static str, &'static str, &'static str)] {
                 "a run that was told to stop stops; make another Backup",
             ),
         ],
-        Kind::Restore => &[],
+        Kind::Restore => &[
+            ("", "self == oldSelf", "a Restore is carried out once, as it was made; make another one"),
+            (
+                "/properties/from",
+                "has(self.policy) || has(self.location)",
+                "needs policy (one of this namespace), or location and instance",
+            ),
+        ],
     }
 }
 
 /// Names of policies are parts of names of runs and snapshots.
-fn name_rules(kind: Kind) -> Value {
-    match kind {
-        Kind::BackupPolicy => json!([{
-            "rule": "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?$')",
-            "message": "the name of a policy has at most 50 characters: lower case letters, digits and inner dashes",
-        }]),
-        Kind::Backup | Kind::Restore => json!([]),
-    }
+fn name_rules() -> Value {
+    json!([{
+        "rule": "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?$')",
+        "message": "the name of a policy has at most 50 characters: lower case letters, digits and inner dashes",
+    }])
 }
 
 /// The conditions in the form that everybody knows; the rest as the controller writes it.
@@ -162,11 +174,14 @@ fn columns(kind: Kind) -> Value {
             column("Ended", "date", ".status.completionTime"),
             wide("Message", ".status.message"),
         ]),
-        Kind::Restore => {
-            json!(
-                [column("From", "string", ".spec.from.policy"), column("Phase", "string", ".status.phase"),]
-            )
-        }
+        Kind::Restore => json!([
+            column("From", "string", ".spec.from.policy"),
+            column("Snapshot", "string", ".status.snapshot"),
+            column("Phase", "string", ".status.phase"),
+            column("Started", "date", ".status.startTime"),
+            column("Ended", "date", ".status.completionTime"),
+            wide("Message", ".status.message"),
+        ]),
     }
 }
 

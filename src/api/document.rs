@@ -112,6 +112,11 @@ impl Document {
         Self { kind: Kind::BackupPolicy, name, namespace, line: 0, name_line: 0, spec }
     }
 
+    /// A restore that stands in no text.
+    pub fn restore(name: &str, spec: Node) -> Self {
+        Self { kind: Kind::Restore, ..Self::policy(name, None, spec) }
+    }
+
     /// The same as if it stood in `namespace`, where it says no other.
     #[must_use]
     pub fn within(self, namespace: Option<&str>) -> Self {

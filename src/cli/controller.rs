@@ -44,7 +44,7 @@ pub struct Args {
     /// What runs the tasks
     #[arg(long, value_enum, default_value_t)]
     orchestrator: OrchestratorArg,
-    /// The image of tasks; the controller's own where it can be known (Swarm, Kubernetes)
+    /// The image of tasks; on Swarm the controller's own is known, on Kubernetes it must be named
     #[arg(long, value_name = "IMAGE", env = "BACKSTAY_IMAGE")]
     image: Option<String>,
     #[command(flatten)]
@@ -95,7 +95,8 @@ struct KubernetesArgs {
     /// The context of the kubectl configuration; within a cluster, that cluster is used
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
-    /// The Lease that controllers of the same policies share, NAMESPACE/NAME; without it, this one leads always
+    /// The Lease that controllers of the same policies share, NAMESPACE/NAME. Default: backstay, in the first namespace
+    /// that is named, else in the controller's own
     #[arg(long, value_name = "NAMESPACE/NAME", env = "BACKSTAY_LEASE")]
     lease: Option<String>,
 }
@@ -212,22 +213,19 @@ async fn kubernetes(args: &Args, settings: Settings, socket: Option<&Path>) -> R
             .fix("name it with --image or BACKSTAY_IMAGE")
             .into());
     };
-    let lease = match lease.as_deref().map(|lease| lease.split_once('/').ok_or(lease)) {
-        None => None,
-        Some(Ok(lease)) => Some(lease),
-        Some(Err(lease)) => {
-            return Err(Problem::Usage(format!(
-                "--lease {lease:?}: write NAMESPACE/NAME, such as backstay/backstay"
-            )));
-        }
-    };
     let cluster = Cluster::connect(context.as_deref(), None).await?;
     info!(cluster = cluster.name, image, "the controller runs");
     let clock = Arc::new(SystemClock);
     let start =
         || Kubernetes::start(cluster.clone(), namespaces, facts.clone(), image.clone(), clock.clone());
-    let Some((namespace, name)) = lease else {
-        return serve(Arc::new(start()), settings, socket, pending()).await.map(|_| Exit::Ok);
+    let own = namespaces.first().unwrap_or(&cluster.namespace);
+    let (namespace, name) = match lease.as_deref().map(|lease| lease.split_once('/').ok_or(lease)) {
+        None => (own.as_str(), "backstay"),
+        Some(Ok(lease)) => lease,
+        Some(Err(lease)) => {
+            let message = format!("--lease {lease:?}: write NAMESPACE/NAME, such as backstay/backstay");
+            return Err(Problem::Usage(message));
+        }
     };
     let leadership = Leadership::new(&cluster, namespace, name, clock.clone());
     loop {

@@ -198,6 +198,11 @@ impl StepName {
         Self(format!("restore-{n}"))
     }
 
+    /// True for what [`StepName::restore`] gives.
+    pub fn is_restore(&self) -> bool {
+        self.0.starts_with("restore-")
+    }
+
     /// The proof that a snapshot can be restored.
     pub fn verify() -> Self {
         Self("verify".to_owned())

@@ -11,6 +11,7 @@ pub mod observed;
 mod pass;
 mod phase;
 mod report;
+pub mod restoring;
 mod runs;
 mod slots;
 mod spec;

@@ -1,6 +1,6 @@
 //! How a task ended, for the controller: built small, written so that it is there whole or not at all.
 
-use crate::plan::task_spec::TaskReport;
+use crate::{domain::snapshot::SourceSummary, plan::task_spec::TaskReport};
 use std::{
     fs::{self, File},
     io::{self, Write as _},
@@ -26,12 +26,24 @@ pub fn fit(mut report: TaskReport) -> TaskReport {
             clip(warning, 200);
         } else if let Some(failure) = report.failure.as_mut().filter(|failure| failure.message.len() > 500) {
             clip(&mut failure.message, 500);
+        } else if let Some(source) = sources(&mut report).find(|source| is_long(source)) {
+            // What the next run's guards compare with is the bytes.
+            (source.files, source.collections, source.documents, source.changed_while_read) = (0, 0, 0, 0);
         } else {
-            // Many sources; more than a termination message holds, but a file takes them.
+            // More than a termination message holds, but a file takes it.
             break;
         }
     }
     report
+}
+
+fn sources(report: &mut TaskReport) -> impl Iterator<Item = &mut SourceSummary> {
+    let of_snapshot = report.snapshot.iter_mut().flat_map(|snapshot| &mut snapshot.sources);
+    report.sources.iter_mut().chain(of_snapshot)
+}
+
+fn is_long(source: &SourceSummary) -> bool {
+    source.files + source.collections + source.documents + source.changed_while_read > 0
 }
 
 fn size(report: &TaskReport) -> usize {

@@ -22,11 +22,12 @@ use crate::{
         time,
     },
     domain::{
-        restore::RestoreSource,
+        policy::Policy,
+        restore::{MetadataOptions, Restore, RestoreRequest, RestoreSource},
         verdict::{Failure, STOPPED, Verdict},
     },
     orchestrators::{site::find, swarm::restores},
-    plan::validate::Orchestrator,
+    plan::{restoring, validate::Orchestrator},
     task::{
         context::Meter,
         restore::{RestoreReport, plan::RestorePlan},
@@ -140,14 +141,14 @@ fn asked_by_document(args: &Args, path: &Path) -> Result<Asked, Problem> {
     };
     if let (RestoreSource::Policy(name), Some(site)) = (&restore.from, swarm) {
         let hands = block_on(async { Ok(site.hands(name.as_str()).await?) })?;
-        let request = document::request(&restore, Some(&hands.policy), &metadata)?;
+        let request = requested(&restore, Some(&hands.policy), &metadata)?;
         let place = Place::of(&hands.policy);
         let carrier = Beside::new(site, hands, request, Arc::clone(&meter))?;
         return Ok(ask(Box::new(carrier), place));
     }
     let host = args.backups.host()?;
     let own = document::own_policy(&restore, host.as_ref())?;
-    let request = document::request(&restore, own.as_deref(), &metadata)?;
+    let request = requested(&restore, own.as_deref(), &metadata)?;
     let backups = match (&restore.from, &own) {
         (RestoreSource::Place { location, instance, .. }, _) => Backups::at(location, instance)?,
         (RestoreSource::Policy(_), Some(own)) => Backups::of(own)?,
@@ -155,6 +156,14 @@ fn asked_by_document(args: &Args, path: &Path) -> Result<Asked, Problem> {
     };
     let place = backups.place.clone();
     Ok(ask(Box::new(Here::new(host, backups, request, Arc::clone(&meter))), place))
+}
+
+fn requested(
+    restore: &Restore,
+    own: Option<&Policy>,
+    metadata: &MetadataOptions,
+) -> Result<RestoreRequest, Problem> {
+    restoring::request(restore, own, metadata).map_err(|error| Problem::Usage(error.to_string()))
 }
 
 /// The sources are good as they are, says the person: runs need not wait any longer.

@@ -41,8 +41,10 @@ impl Cluster {
             Failure::permanent("ClusterUnusable", format!("no cluster can be used: {error}"))
                 .fix("kubectl config get-contexts shows those that are known; name one with --context, or a file with KUBECONFIG")
         };
-        let mut config = match (context, Config::incluster()) {
-            (None, Ok(config)) => config,
+        let named =
+            context.is_some() || std::env::var_os("KUBECONFIG").is_some_and(|files| !files.is_empty());
+        let mut config = match Config::incluster() {
+            Ok(config) if !named => config,
             _ => {
                 let known = Kubeconfig::read().map_err(|error| unusable(&error))?;
                 let options = KubeConfigOptions { context: context.map(str::to_owned), ..Default::default() };
@@ -50,6 +52,8 @@ impl Cluster {
             }
         };
         config.connect_timeout = Some(CONNECT);
+        // Whoever calls knows whether to try again.
+        config.default_retry = false;
         let name = config.cluster_url.to_string();
         let namespace = namespace.map_or_else(|| config.default_namespace.clone(), str::to_owned);
         let client = Client::try_from(config).map_err(|error| unusable(&error))?;
@@ -73,6 +77,11 @@ impl Cluster {
     /// The runs and requests.
     pub fn backups_in(&self, namespace: Option<&str>) -> Api<DynamicObject> {
         self.custom("Backup", "backups", namespace)
+    }
+
+    /// The restores.
+    pub fn restores_in(&self, namespace: Option<&str>) -> Api<DynamicObject> {
+        self.custom("Restore", "restores", namespace)
     }
 
     /// The Jobs.
@@ -135,8 +144,9 @@ pub fn unwritten(error: kube::Error) -> PortError {
     match code(&error) {
         Some(404 | 409) => PortError::Conflict(message),
         Some(400 | 401 | 403 | 405 | 413 | 422) => PortError::Rejected(message),
+        // The server may have gone on behind its own time limit, or behind a proxy's.
+        Some(500 | 502 | 504) | None => PortError::MaybeDone(message),
         Some(_) => PortError::Unavailable(message),
-        None => PortError::MaybeDone(message),
     }
 }
 

@@ -42,7 +42,9 @@ pub fn between(before: Option<&Status>, now: &Status) -> Vec<Told> {
             note: format!("run {}: {}{fix}", run.slot, run.message),
         });
     }
-    for missed in now.missed.iter().take_while(|missed| before.missed.first() != Some(missed)) {
+    // A stretch that grows was told when it began.
+    let newest = before.missed.first().map(|missed| missed.first);
+    for missed in now.missed.iter().take_while(|missed| newest.is_none_or(|newest| missed.first > newest)) {
         told.push(Told {
             is_warning: true,
             reason: "BackupMissed".to_owned(),

@@ -6,7 +6,7 @@ use crate::{
         policy::{Policy, VolumePlace},
     },
     orchestrators::kubernetes::{
-        client::{self, Cluster, found},
+        client::{Cluster, found},
         names,
     },
 };
@@ -63,17 +63,27 @@ impl Claims {
             let phase = claim.as_ref().and_then(|claim| claim.status.as_ref()?.phase.clone());
             match (claim, phase.as_deref()) {
                 // The scheduler says so, and waits for it.
-                (None, _) => {}
+                (None, _) => _ = nodes.insert(name.clone(), format!("{ALONE}{name}")),
                 (Some(claim), Some("Bound")) if is_of_one_node(claim) => {
                     let node = pods.iter().find_map(|pod| node_of_user(pod, name));
+                    if node.is_some() && is_of_one_pod(claim) {
+                        unusable.push(format!(
+                            "claim {name} is ReadWriteOncePod and in use: it can be backed up only while nothing uses it"
+                        ));
+                    }
                     nodes.insert(name.clone(), node.unwrap_or_else(|| format!("{ALONE}{name}")));
                 }
                 (Some(_), Some("Bound")) => {}
                 // A task would be its first user, and bind an empty volume to it.
-                (Some(_), phase) => unusable.push(format!(
-                    "claim {name} has no volume yet ({}): start what uses it first, so that there is something to back up",
-                    phase.unwrap_or("Pending")
-                )),
+                (Some(_), phase) => {
+                    nodes.insert(name.clone(), format!("{ALONE}{name}"));
+                    unusable.push(match phase {
+                        Some("Lost") => format!("claim {name} has lost its volume"),
+                        _ => format!(
+                            "claim {name} has no volume yet: start what uses it first, so that there is something to back up"
+                        ),
+                    });
+                }
             }
         }
         Self { nodes, unusable: (!unusable.is_empty()).then(|| unusable.join("; ")) }
@@ -117,10 +127,18 @@ async fn users(cluster: &Cluster, namespace: &str) -> Result<Vec<Pod>, kube::Err
     }
 }
 
+fn modes(claim: &PersistentVolumeClaim) -> Vec<String> {
+    claim.status.as_ref().and_then(|status| status.access_modes.clone()).unwrap_or_default()
+}
+
+/// True for a claim that one Pod at a time can mount.
+fn is_of_one_pod(claim: &PersistentVolumeClaim) -> bool {
+    modes(claim).iter().any(|mode| mode == "ReadWriteOncePod")
+}
+
 /// True for a claim that Pods of one node at a time can mount.
 fn is_of_one_node(claim: &PersistentVolumeClaim) -> bool {
-    let modes = claim.status.as_ref().and_then(|status| status.access_modes.clone()).unwrap_or_default();
-    !modes.iter().any(|mode| matches!(mode.as_str(), "ReadWriteMany" | "ReadOnlyMany"))
+    !modes(claim).iter().any(|mode| matches!(mode.as_str(), "ReadWriteMany" | "ReadOnlyMany"))
 }
 
 /// The node of a Pod that mounts a claim and has not ended.
@@ -177,27 +195,21 @@ impl Namespaces {
     }
 }
 
-/// What events say of an object that does not start: the newest warning.
-///
-/// # Errors
-/// As all calls.
-pub async fn last_warning(
-    cluster: &Cluster,
-    namespace: &str,
-    uid: &str,
-) -> Result<Option<String>, crate::controller::port::PortError> {
+/// What events say of an object that does not start: the newest warning. Where they cannot be read, words are missing and
+/// nothing else.
+pub async fn last_warning(cluster: &Cluster, namespace: &str, uid: &str) -> Option<String> {
     let selector = format!("involvedObject.uid={uid},type=Warning");
-    let events = cluster.events_in(namespace).list(&ListParams::default().fields(&selector)).await;
-    let events = events.map_err(client::unread)?.items;
+    let events =
+        cluster.events_in(namespace).list(&ListParams::default().fields(&selector)).await.ok()?.items;
     let newest = events.into_iter().max_by_key(|event| {
         let last = event.last_timestamp.as_ref().or(event.first_timestamp.as_ref()).map(|time| time.0);
         last.max(event.event_time.as_ref().map(|time| time.0))
             .max(event.metadata.creation_timestamp.as_ref().map(|time| time.0))
     });
-    Ok(newest.map(|event| {
+    newest.map(|event| {
         let (reason, message) = (event.reason.unwrap_or_default(), event.message.unwrap_or_default());
         format!("{reason}: {message}")
-    }))
+    })
 }
 
 #[cfg(test)]
@@ -230,12 +242,12 @@ mod tests {
             pod("idle", "node2", "Failed"),
         ];
         let looked = Claims::of(&claims, &pods);
-        let expected =
-            [("homes", "node1"), ("idle", "claim:idle")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+        let expected = [("homes", "node1"), ("idle", "claim:idle"), ("gone", "claim:gone")]
+            .map(|(a, b)| (a.to_owned(), b.to_owned()));
         assert_eq!(looked, Claims { nodes: expected.into(), unusable: None });
         assert_eq!(looked.node(), Some("node1"));
         let pending = BTreeMap::from([("new".to_owned(), claim("ReadWriteOnce", "Pending"))]);
         let unusable = Claims::of(&pending, &[]).unusable.unwrap();
-        assert!(unusable.starts_with("claim new has no volume yet (Pending)"), "{unusable}");
+        assert!(unusable.starts_with("claim new has no volume yet"), "{unusable}");
     }
 }

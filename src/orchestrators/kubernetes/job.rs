@@ -32,6 +32,8 @@ const GRACE: u64 = 30;
 const SLACK: i64 = 120;
 /// Whoever runs a task that needs no rights.
 const NOBODY: u64 = 65534;
+/// The container of the task, among those that others may add.
+pub const CONTAINER: &str = "task";
 /// Where the container leaves its last words.
 const LAST_WORDS: &str = "/dev/termination-log";
 /// What a backup needs of root: files of all users are read, and nothing else is done.
@@ -91,6 +93,7 @@ impl Owner<'_> {
 /// What keeps it from being made, for a person.
 pub fn job(launch: Launch<'_>) -> Result<Value, String> {
     let Launch { policy, task, owner, held_back, now, .. } = launch;
+    check_security(&task.placement.pod.security_context, launch.allows_root)?;
     let mut needs = Needs::default();
     let spec = needs.place(&task.spec)?;
     let spec = serde_json::to_string(&spec).map_err(|error| error.to_string())?;
@@ -116,9 +119,10 @@ pub fn job(launch: Launch<'_>) -> Result<Value, String> {
             "activeDeadlineSeconds": deadline,
             "podFailurePolicy": {"rules": [{
                 "action": "FailJob",
-                "onExitCodes": {"containerName": "task", "operator": "NotIn", "values": [0]},
+                "onExitCodes": {"containerName": CONTAINER, "operator": "NotIn", "values": [0]},
             }]},
-            "template": {"metadata": {"labels": labels}, "spec": pod(launch, &needs, &spec)},
+            // A proxy beside the task would never let the Pod end.
+            "template": {"metadata": {"labels": labels, "annotations": {"sidecar.istio.io/inject": "false"}}, "spec": pod(launch, &needs, &spec)},
         },
     }))
 }
@@ -129,7 +133,7 @@ fn pod(launch: Launch<'_>, needs: &Needs, spec: &str) -> Value {
     let (of_pod, of_container) = security(launch, needs);
     let (name, value) = MEMORY_TO_GIVE_BACK;
     let container = json!({
-        "name": "task",
+        "name": CONTAINER,
         "image": task.placement.image.as_deref().unwrap_or(image),
         // The image is that of the controller, which has it by digest or is sure of its tag.
         "imagePullPolicy": "IfNotPresent",
@@ -169,6 +173,33 @@ fn pod(launch: Launch<'_>, needs: &Needs, spec: &str) -> Value {
     let secrets = settings.image_pull_secrets.iter().map(|name| json!({"name": name}));
     pod["imagePullSecrets"] = secrets.collect();
     pod
+}
+
+/// What a policy may ask for by itself: nothing that makes its task more than the user it is.
+///
+/// # Errors
+/// A field that is not known, or one that only the administrator of the namespace may allow.
+fn check_security(given: &BTreeMap<String, Value>, allows_root: bool) -> Result<(), String> {
+    const HARMLESS: &[&str] =
+        &["runAsGroup", "runAsNonRoot", "readOnlyRootFilesystem", "seLinuxOptions", "appArmorProfile"];
+    for (field, value) in given {
+        let is_more = match field.as_str() {
+            known if HARMLESS.contains(&known) || OF_POD.contains(&known) => false,
+            "runAsUser" => value == &json!(0),
+            "privileged" | "allowPrivilegeEscalation" => value != &json!(false),
+            "capabilities" => value.get("add").is_some_and(|add| add != &json!([])),
+            "seccompProfile" => value.get("type") == Some(&json!("Unconfined")),
+            "procMount" => value != &json!("Default"),
+            _ => return Err(format!("task.securityContext.{field}: there is no such field")),
+        };
+        if is_more && !allows_root {
+            return Err(format!(
+                "task.securityContext.{field}: {value} is more than tasks of this namespace may have; its administrator can allow it: kubectl annotate namespace NAME {}=true",
+                names::ALLOW_ROOT
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What is said of the Pod and what of its container: what the strictest policy of Kubernetes asks for, root where it is
@@ -327,5 +358,33 @@ impl Needs {
         // Secrets are copied there: it must not reach a disk.
         let scratch = json!({"name": "tmp", "emptyDir": {"medium": "Memory"}});
         claims.chain(secrets).chain([scratch]).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_asks_for_no_more_rights_than_the_namespace_allows() {
+        let check =
+            |text: &str, allows_root| check_security(&serde_json::from_str(text).unwrap(), allows_root);
+        for fine in
+            [r#"{"runAsUser": 1000, "fsGroup": 1000}"#, r#"{"capabilities": {"drop": ["ALL"]}}"#, "{}"]
+        {
+            assert_eq!(check(fine, false), Ok(()), "{fine}");
+        }
+        for more in [
+            r#"{"runAsUser": 0}"#,
+            r#"{"privileged": true}"#,
+            r#"{"allowPrivilegeEscalation": true}"#,
+            r#"{"capabilities": {"add": ["SYS_ADMIN"]}}"#,
+            r#"{"seccompProfile": {"type": "Unconfined"}}"#,
+            r#"{"procMount": "Unmasked"}"#,
+        ] {
+            assert!(check(more, false).unwrap_err().contains("backstay.dev/allow-root"), "{more}");
+            assert_eq!(check(more, true), Ok(()), "{more}");
+        }
+        assert!(check(r#"{"runAsUsr": 1000}"#, true).unwrap_err().contains("no such field"));
     }
 }

@@ -2,9 +2,12 @@
 
 use crate::{
     controller::{clock::Clock, port::PortError},
-    orchestrators::kubernetes::{
-        client::{Cluster, code, found, unread, unwritten},
-        events, names,
+    orchestrators::{
+        kubernetes::{
+            client::{Cluster, code, found, unread, unwritten},
+            events, names,
+        },
+        random_number,
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -16,11 +19,16 @@ use kube::{
     Api,
     api::{ListParams, PostParams},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tracing::{info, warn};
 
 /// A holder that says nothing for so long has lost it.
 const DURATION: SignedDuration = SignedDuration::from_secs(15);
+/// A holder that could not say so for so long stops, before another one begins.
+const GIVEN_UP: Duration = Duration::from_secs(10);
 /// A holder says so often that it lives; who waits looks as often.
 const PACE: Duration = Duration::from_secs(3);
 /// A call that takes longer has failed.
@@ -40,7 +48,8 @@ pub async fn holder(cluster: &Cluster, now: Timestamp) -> Result<Option<(String,
     Ok(listed.items.into_iter().filter_map(|lease| lease.spec).find_map(|spec| {
         let holder = spec.holder_identity.filter(|holder| !holder.is_empty())?;
         let renewed = spec.renew_time.as_ref()?.0;
-        let is_held = now.duration_since(renewed) <= DURATION;
+        // Clocks differ.
+        let is_held = now.duration_since(renewed) <= DURATION * 4;
         is_held.then(|| (holder, spec.acquire_time.map_or(renewed, |time| time.0)))
     }))
 }
@@ -57,7 +66,9 @@ impl Leadership {
     /// The lease `name` in the namespace of the controller.
     pub fn new(cluster: &Cluster, namespace: &str, name: &str, clock: Arc<dyn Clock>) -> Self {
         let api = Api::namespaced(cluster.client(), namespace);
-        let holder = format!("{}_{}", events::instance(), std::process::id());
+        // Two of one name are told apart, as those of one node that use its network.
+        let holder =
+            format!("{}_{:x}", events::instance(), random_number().unwrap_or(i64::from(std::process::id())));
         Self { api, name: name.to_owned(), holder, clock }
     }
 
@@ -65,9 +76,10 @@ impl Leadership {
     pub async fn acquire(&self) {
         let mut told = false;
         // By our own clock, since when the same state of the lease has been seen: other clocks may be wrong.
-        let mut seen: Option<(String, std::time::Instant)> = None;
+        let mut seen: Option<(String, Instant)> = None;
         loop {
-            match self.try_once(&mut seen).await {
+            let tried = tokio::time::timeout(CALL, self.try_once(&mut seen)).await;
+            match tried.unwrap_or_else(|_| Err(PortError::Unavailable("no answer".to_owned()))) {
                 Ok(true) => return info!(lease = self.name, holder = self.holder, "this controller leads"),
                 Ok(false) if !told => {
                     info!(lease = self.name, "another controller leads");
@@ -80,14 +92,14 @@ impl Leadership {
         }
     }
 
-    async fn try_once(&self, seen: &mut Option<(String, std::time::Instant)>) -> Result<bool, PortError> {
+    async fn try_once(&self, seen: &mut Option<(String, Instant)>) -> Result<bool, PortError> {
         let Some(lease) = self.read().await? else { return self.write(None).await };
         let spec = lease.spec.clone().unwrap_or_default();
         let holder = spec.holder_identity.unwrap_or_default();
         let version = lease.metadata.resource_version.clone().unwrap_or_default();
         let since = match seen {
             Some((known, since)) if *known == version => *since,
-            _ => seen.insert((version, std::time::Instant::now())).1,
+            _ => seen.insert((version, Instant::now())).1,
         };
         let is_free = holder.is_empty() || holder == self.holder;
         if !is_free && since.elapsed() < DURATION.unsigned_abs() {
@@ -98,20 +110,18 @@ impl Leadership {
 
     /// Goes on saying that this controller lives; returns once it leads no more.
     pub async fn hold(&self) {
-        let mut last = self.clock.now();
+        let mut last = Instant::now();
         loop {
             tokio::time::sleep(PACE).await;
-            let renewed = match tokio::time::timeout(CALL, self.renew()).await {
-                Ok(renewed) => renewed,
-                Err(_) => Err(PortError::Unavailable("no answer".to_owned())),
-            };
-            match renewed {
-                Ok(true) => last = self.clock.now(),
+            let asked = Instant::now();
+            let renewed = tokio::time::timeout(CALL, self.renew()).await;
+            match renewed.unwrap_or_else(|_| Err(PortError::Unavailable("no answer".to_owned()))) {
+                Ok(true) => last = asked,
                 Ok(false) => return,
                 Err(error) => warn!(lease = self.name, %error, "the lease cannot be renewed"),
             }
-            // Whoever stood still for so long has been replaced.
-            if self.clock.now().duration_since(last) > DURATION {
+            // Whoever stood still for so long is about to be replaced, or has been.
+            if last.elapsed() > GIVEN_UP {
                 return;
             }
         }
@@ -127,7 +137,7 @@ impl Leadership {
 
     /// Lets the next one lead at once.
     pub async fn release(&self) {
-        let Ok(Some(mut lease)) = self.read().await else { return };
+        let Ok(Ok(Some(mut lease))) = tokio::time::timeout(CALL, self.read()).await else { return };
         if !self.is_held(&lease) {
             return;
         }

@@ -9,7 +9,7 @@ use crate::{
         run::{Run, RunPlan, RunState},
         status::Status,
     },
-    orchestrators::kubernetes::names,
+    orchestrators::kubernetes::{job, names},
     plan::{
         observed::{Spec, TaskName},
         validate::{self, Facts},
@@ -160,7 +160,8 @@ fn time(time: Option<&Time>) -> Option<Timestamp> {
     time.map(|time| time.0)
 }
 
-fn meta(meta: &ObjectMeta) -> Option<Meta> {
+/// What every object has.
+pub fn meta(meta: &ObjectMeta) -> Option<Meta> {
     let owners = meta.owner_references.iter().flatten();
     Some(Meta {
         namespace: meta.namespace.clone()?,
@@ -239,6 +240,11 @@ fn run(plan: &Value, status: &Value) -> Result<Run, String> {
 }
 
 impl BackupSeen {
+    /// The run, where it is one that can be read.
+    pub fn run(&self) -> Option<&Arc<Run>> {
+        self.run.as_ref()?.as_ref().ok()
+    }
+
     /// True for the record of a run that is not over. One that cannot be read counts: it may be.
     pub fn is_active(&self) -> bool {
         match &self.run {
@@ -275,7 +281,9 @@ pub fn pod(pod: &Pod) -> Option<PodSeen> {
     let status = pod.status.clone().unwrap_or_default();
     let conditions = status.conditions.unwrap_or_default();
     let condition = |name: &str| conditions.iter().find(|condition| condition.type_ == name);
-    let state = status.container_statuses.and_then(|all| all.into_iter().next()).and_then(|one| one.state);
+    let statuses = status.container_statuses.into_iter().flatten();
+    // Others may have put containers of their own into the Pod.
+    let state = statuses.into_iter().find(|one| one.name == job::CONTAINER).and_then(|one| one.state);
     let container = container(state.unwrap_or_default());
     let is_over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
     let why = [status.reason, status.message].into_iter().flatten().collect::<Vec<_>>().join(": ");

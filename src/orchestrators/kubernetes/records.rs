@@ -3,10 +3,7 @@
 use crate::{
     domain::run::Run,
     orchestrators::kubernetes::objects::BackupSeen,
-    plan::{
-        action::Answer,
-        observed::{Recorded, Request, Wish},
-    },
+    plan::observed::{Recorded, Request, Wish},
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -14,8 +11,6 @@ use std::sync::Arc;
 
 /// The phase of a request that is not done.
 pub const REFUSED: &str = "Refused";
-/// The phase of a request that was done by another record's run.
-pub const ACCEPTED: &str = "Accepted";
 
 /// The run whose record it is.
 pub fn run(backup: &BackupSeen) -> Option<Result<Recorded<Run>, String>> {
@@ -33,7 +28,7 @@ pub fn request(backup: &BackupSeen, now: Timestamp) -> Option<Result<Request, St
         let is_asked =
             backup.asked.cancel == Some(true) && run.state.cancel.is_none() && run.state.end.is_none();
         let wish = Wish::Cancel { slot: Some(run.slot) };
-        return is_asked.then(|| Ok(Request { id, requested_at: now, wish }));
+        return is_asked.then_some(Ok(Request { id, requested_at: now, wish }));
     }
     // A record that a controller has begun asks for nothing.
     if backup.run.is_some() || backup.slot.is_some() || backup.phase.is_some() {
@@ -68,23 +63,6 @@ pub fn forgotten(run: &Run) -> Value {
 /// What is written of a request that is not done.
 pub fn refused(why: &str) -> Value {
     json!({"phase": REFUSED, "message": why})
-}
-
-/// How a request is answered.
-pub enum Answered {
-    /// By this status.
-    Status(Value),
-    /// Its own record says it.
-    InTheRecord,
-}
-
-/// How `backup`, which is a request, is answered.
-pub fn answered(backup: &BackupSeen, answer: &Answer) -> Answered {
-    match answer {
-        _ if backup.run.is_some() => Answered::InTheRecord,
-        Answer::Accepted(slot) => Answered::Status(json!({"phase": ACCEPTED, "slot": slot})),
-        Answer::Refused(why) => Answered::Status(refused(why)),
-    }
 }
 
 /// What a person reads of a run.

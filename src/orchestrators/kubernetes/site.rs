@@ -14,11 +14,12 @@ use crate::{
     orchestrators::{
         kubernetes::{
             client::{Cluster, code, failed, found},
+            job::Owner,
             lease, names,
             objects::{self, BackupSeen, PolicySeen},
             records,
         },
-        last_progress,
+        last_progress, random_number,
         site::{self, Controller, Known, Problem, Read, TaskLog},
     },
     plan::{
@@ -112,10 +113,6 @@ impl KubernetesSite {
     }
 }
 
-fn run_of(backup: &BackupSeen) -> Option<&Arc<Run>> {
-    backup.run.as_ref()?.as_ref().ok()
-}
-
 /// Lines for a machine: what a task says of its progress and of its end.
 fn is_for_machines(line: &str) -> bool {
     line.starts_with('{')
@@ -151,7 +148,7 @@ impl site::Site for KubernetesSite {
                 policy: match policy.spec {
                     Spec::Valid(valid) => Ok(valid),
                     Spec::Wrong(error) => Err(error),
-                    Spec::Gone => Err(crate::domain::error::Invalid::new("it is gone")),
+                    Spec::Gone => Err(crate::domain::error::Invalid::new("nobody declares it any more")),
                 },
                 status: policy.status.map(Arc::unwrap_or_clone),
                 id: policy.id,
@@ -192,7 +189,7 @@ impl site::Site for KubernetesSite {
                 let backups = self.backups(&cluster, policy).await?;
                 let is_meant =
                     |run: &Arc<Run>| run.state.end.is_none() && slot.is_none_or(|slot| slot == run.slot);
-                let Some(active) = backups.into_iter().find(|backup| run_of(backup).is_some_and(is_meant))
+                let Some(active) = backups.into_iter().find(|backup| backup.run().is_some_and(is_meant))
                 else {
                     return Err(Failure::permanent(
                         "NothingToCancel",
@@ -203,11 +200,16 @@ impl site::Site for KubernetesSite {
                 return Ok(format!("{CANCEL}{}", active.meta.name));
             }
         };
+        let Some(owner) = self.policy(&cluster, policy).await? else {
+            return Err(Failure::permanent("NoSuchPolicy", format!("there is no policy {policy} any more")));
+        };
+        let owner = Owner { kind: "BackupPolicy", name: &owner.meta.name, uid: &owner.meta.uid };
         let namespace = names::namespace(policy);
         let object: Result<DynamicObject, _> = serde_json::from_value(json!({
             "apiVersion": format!("{}/{}", names::GROUP, names::VERSION), "kind": "Backup",
             "metadata": {
-                "generateName": format!("{}-", policy.name()), "namespace": namespace,
+                "name": format!("{}-{:x}", policy.name(), random_number()?), "namespace": namespace,
+                "ownerReferences": [owner.reference()],
                 "labels": {names::MANAGED_BY: names::BACKSTAY, names::POLICY: policy.name().as_str()},
                 "annotations": {names::PATIENCE: patience.as_secs().to_string()},
             },
@@ -227,8 +229,9 @@ impl site::Site for KubernetesSite {
     }
 
     async fn withdraw(&self, policy: &PolicyId, id: &str) -> Result<(), Failure> {
-        if let Some(name) = id.strip_prefix(CANCEL) {
-            return self.change(policy, name, json!({"spec": {"cancel": null}})).await;
+        // A run that was told to stop stops.
+        if id.starts_with(CANCEL) {
+            return Ok(());
         }
         let Some(backup) = self.backup(policy, id).await?.filter(|backup| backup.run.is_none()) else {
             return Ok(());
@@ -248,12 +251,12 @@ impl site::Site for KubernetesSite {
         let gone = || Ok(Some(Answer::Refused("somebody removed the request".to_owned())));
         if let Some(name) = id.strip_prefix(CANCEL) {
             let Some(backup) = self.backup(policy, name).await? else { return gone() };
-            let Some(run) = run_of(&backup) else { return gone() };
+            let Some(run) = backup.run() else { return gone() };
             let is_heard = run.state.cancel.is_some() || run.state.end.is_some();
             return Ok(is_heard.then_some(Answer::Accepted(run.slot)));
         }
         let Some(backup) = self.backup(policy, id).await? else { return gone() };
-        if let Some(run) = run_of(&backup) {
+        if let Some(run) = backup.run() {
             return Ok(Some(Answer::Accepted(run.slot)));
         }
         let refused = backup.phase.as_deref() == Some(records::REFUSED);
@@ -272,12 +275,12 @@ impl site::Site for KubernetesSite {
 
     async fn runs(&self, policy: &PolicyId) -> Result<Vec<Slot>, Failure> {
         let backups = self.backups(&self.cluster().await?, policy).await?;
-        Ok(backups.iter().filter_map(run_of).map(|run| run.slot).collect())
+        Ok(backups.iter().filter_map(BackupSeen::run).map(|run| run.slot).collect())
     }
 
     async fn run(&self, policy: &PolicyId, slot: Slot) -> Result<Option<RunState>, Failure> {
         let backups = self.backups(&self.cluster().await?, policy).await?;
-        let run = backups.iter().filter_map(run_of).find(|run| run.slot == slot);
+        let run = backups.iter().filter_map(BackupSeen::run).find(|run| run.slot == slot);
         Ok(run.map(|run| run.state.clone()))
     }
 

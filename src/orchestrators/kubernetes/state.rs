@@ -148,7 +148,8 @@ fn unseen(end: &JobEnd, pod: Option<&PodSeen>) -> String {
         }
         ("DeadlineExceeded", _) => "it was stopped at its deadline".to_owned(),
         (_, Some(pod)) => format!("its Pod on {} is gone: {reason}: {message}", named(pod)),
-        (_, None) => format!("its Pod is gone: {reason}: {message}"),
+        (_, None) if message.is_empty() => format!("its Pod is gone ({reason})"),
+        (_, None) => format!("its Pod is gone ({reason}): {message}"),
     }
 }
 

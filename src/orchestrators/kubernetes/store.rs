@@ -1,14 +1,20 @@
 //! What is known of one kind of object, kept up to date by a watch and by what we write ourselves.
 
-use crate::{domain::identity::PolicyId, orchestrators::kubernetes::objects::Seen};
+use crate::{
+    domain::identity::PolicyId,
+    orchestrators::kubernetes::objects::{Meta, Seen},
+};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
+
+/// So long it is remembered that an object is gone.
+const REMEMBERED: Duration = Duration::from_secs(300);
 
 /// Objects of one kind by policy and identity.
 #[derive(Debug)]
@@ -22,6 +28,8 @@ pub struct Store<T> {
 struct Inner<T> {
     by_policy: HashMap<PolicyId, BTreeMap<String, Kept<T>>>,
     policies: HashMap<String, PolicyId>,
+    /// Objects that are gone for good, for a while: what is told of them comes too late.
+    gone: HashMap<String, Instant>,
 }
 
 #[derive(Debug)]
@@ -45,7 +53,7 @@ pub enum Change<T> {
 impl<T> Store<T> {
     /// Nothing is known until so many watches have told everything.
     pub fn new(watches: usize) -> Self {
-        let inner = Inner { by_policy: HashMap::new(), policies: HashMap::new() };
+        let inner = Inner { by_policy: HashMap::new(), policies: HashMap::new(), gone: HashMap::new() };
         Self { inner: RwLock::new(inner), awaited: AtomicUsize::new(watches) }
     }
 
@@ -75,6 +83,17 @@ impl<T: Seen + Clone + PartialEq> Store<T> {
         let inner = self.read();
         let found = inner.by_policy.get(policy).into_iter().flat_map(BTreeMap::values);
         found.map(|kept| kept.value.clone()).collect()
+    }
+
+    /// What there is in a namespace; for what is rare.
+    pub fn of_namespace(&self, namespace: &str) -> Vec<T> {
+        let mut found = Vec::new();
+        self.each(|value| {
+            if value.meta().namespace == namespace {
+                found.push(value.clone());
+            }
+        });
+        found
     }
 
     /// Goes through everything.
@@ -114,14 +133,31 @@ impl<T: Seen + Clone + PartialEq> Store<T> {
             known.filter(|kept| is_gone(kept)).map(|kept| kept.value.meta().uid.clone()).collect();
         let mut changes: Vec<Change<T>> =
             gone.iter().filter_map(|uid| inner.remove(uid)).map(Change::Gone).collect();
-        changes.extend(all.into_iter().filter_map(|value| inner.put(Kept { value, written_at: None })));
+        // What is listed is so, whatever its version: a server that was restored counts from an earlier one.
+        for value in all {
+            let kept = inner.kept(value.meta());
+            let is_older = kept.is_some_and(|kept| kept.written_at.is_none_or(|at| at < begun));
+            changes.extend(inner.take(Kept { value, written_at: None }, is_older));
+        }
         changes
     }
 }
 
 impl<T: Seen + Clone + PartialEq> Inner<T> {
+    fn kept(&self, meta: &Meta) -> Option<&Kept<T>> {
+        self.by_policy.get(self.policies.get(&meta.uid)?)?.get(&meta.uid)
+    }
+
     /// What is older than what is known says nothing.
     fn put(&mut self, kept: Kept<T>) -> Option<Change<T>> {
+        self.take(kept, false)
+    }
+
+    /// Takes an object; also an older state of it, where that is known to be the last one.
+    fn take(&mut self, kept: Kept<T>, also_older: bool) -> Option<Change<T>> {
+        if self.gone.contains_key(&kept.value.meta().uid) {
+            return None;
+        }
         let (uid, policy) = (kept.value.meta().uid.clone(), kept.value.policy().clone());
         let before = self.policies.insert(uid.clone(), policy.clone());
         if let Some(before) = before.filter(|before| *before != policy)
@@ -131,7 +167,8 @@ impl<T: Seen + Clone + PartialEq> Inner<T> {
         }
         let objects = self.by_policy.entry(policy).or_default();
         match objects.get_mut(&uid) {
-            Some(known) if known.value.meta().version >= kept.value.meta().version => None,
+            Some(known) if known.value == kept.value => None,
+            Some(known) if known.value.meta().version >= kept.value.meta().version && !also_older => None,
             Some(known) => {
                 let now = kept.value.clone();
                 let before = std::mem::replace(known, kept).value;
@@ -146,6 +183,8 @@ impl<T: Seen + Clone + PartialEq> Inner<T> {
     }
 
     fn remove(&mut self, uid: &str) -> Option<T> {
+        self.gone.retain(|_, at| at.elapsed() < REMEMBERED);
+        self.gone.insert(uid.to_owned(), Instant::now());
         let policy = self.policies.remove(uid)?;
         let objects = self.by_policy.get_mut(&policy)?;
         let gone = objects.remove(uid).map(|kept| kept.value);
@@ -159,8 +198,6 @@ impl<T: Seen + Clone + PartialEq> Inner<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::orchestrators::kubernetes::objects::Meta;
-    use std::time::Duration;
 
     #[derive(Debug, Clone, PartialEq, Eq)]
     struct Thing(Meta, PolicyId);
@@ -200,6 +237,8 @@ mod tests {
         assert_eq!(store.of(&"a/nightly".parse().unwrap()), [thing("a", "x", 8)]);
         assert_eq!(store.remove("x"), Some(Change::Gone(thing("a", "x", 8))));
         assert_eq!(store.remove("x"), None);
+        store.note(thing("a", "x", 9));
+        assert_eq!(store.of(&"a/nightly".parse().unwrap()), [], "it is gone for good");
         store.told_everything();
         assert!(store.is_complete());
     }
@@ -222,5 +261,8 @@ mod tests {
         };
         assert_eq!(names("a/nightly"), ["fresh", "new"]);
         assert_eq!(names("b/nightly"), ["elsewhere"]);
+        let restored = store.replace(vec![thing("a", "new", 1), thing("a", "fresh", 1)], Some("a"), begun);
+        let other = Change::Other { before: thing("a", "new", 2), now: thing("a", "new", 1) };
+        assert_eq!(restored, [other], "the server was restored; what we wrote since is newer than the list");
     }
 }

@@ -7,6 +7,7 @@ use crate::{
         client::Cluster,
         names,
         objects::{self, BackupSeen, JobSeen, PodSeen, PolicySeen, Seen},
+        restores::{self, RestoreSeen},
         store::{Change, Store},
     },
     plan::validate::Facts,
@@ -20,12 +21,17 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use std::{
+    collections::HashMap,
     fmt::Debug,
-    sync::Arc,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::{sync::mpsc, task::JoinSet};
-use tracing::warn;
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinSet,
+};
+use tracing::{error, warn};
 
 /// Hints that may wait for the loop; more say nothing new.
 const WAKES: usize = 4096;
@@ -39,6 +45,9 @@ pub struct Stores {
     pub backups: Store<BackupSeen>,
     pub jobs: Store<JobSeen>,
     pub pods: Store<PodSeen>,
+    pub restores: Store<RestoreSeen>,
+    /// Something about a restore may have changed.
+    pub restoring: Notify,
 }
 
 impl Stores {
@@ -49,13 +58,16 @@ impl Stores {
             backups: Store::new(scopes),
             jobs: Store::new(scopes),
             pods: Store::new(scopes),
+            restores: Store::new(scopes),
+            restoring: Notify::new(),
         }
     }
 
     /// True once everything is known.
     pub fn are_complete(&self) -> bool {
-        let Self { policies, backups, jobs, pods } = self;
-        policies.is_complete() && backups.is_complete() && jobs.is_complete() && pods.is_complete()
+        let Self { policies, backups, jobs, pods, restores, restoring: _ } = self;
+        let tasks = jobs.is_complete() && pods.is_complete();
+        policies.is_complete() && backups.is_complete() && restores.is_complete() && tasks
     }
 }
 
@@ -64,6 +76,8 @@ impl Stores {
 pub struct Watches {
     pub stores: Arc<Stores>,
     hints: mpsc::Sender<Wake>,
+    /// When each policy is looked at again anyway.
+    planned: Arc<Mutex<HashMap<PolicyId, Instant>>>,
     tasks: JoinSet<()>,
 }
 
@@ -76,7 +90,7 @@ impl Watches {
         };
         let (hints, wakes) = mpsc::channel(WAKES);
         let stores = Arc::new(Stores::new(scopes.len()));
-        let mut watches = Self { stores, hints, tasks: JoinSet::new() };
+        let mut watches = Self { stores, hints, planned: Arc::default(), tasks: JoinSet::new() };
         let facts = Arc::new(facts);
         for scope in scopes {
             let facts = Arc::clone(&facts);
@@ -84,6 +98,8 @@ impl Watches {
             watches.follow(cluster.policies_in(scope), "", scope, read, |stores| &stores.policies, of_policy);
             let read = |object: DynamicObject| objects::backup(&object);
             watches.follow(cluster.backups_in(scope), "", scope, read, |stores| &stores.backups, of_run);
+            let read = |object: DynamicObject| restores::seen(&object);
+            watches.follow(cluster.restores_in(scope), "", scope, read, |stores| &stores.restores, of_task);
             let read = |job: Job| objects::job(&job);
             watches.follow(cluster.jobs_in(scope), names::TASKS, scope, read, |stores| &stores.jobs, of_task);
             let read = |pod: Pod| objects::pod(&pod);
@@ -92,11 +108,25 @@ impl Watches {
         (watches, wakes)
     }
 
+    /// Does something as long as the watches run.
+    pub fn also(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(work);
+    }
+
     /// Looks at a policy again after a while.
     pub fn later(&self, policy: &PolicyId, pause: Duration) {
-        let (hints, policy) = (self.hints.clone(), policy.clone());
+        let due = Instant::now() + pause;
+        {
+            let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
+            if planned.get(policy).is_some_and(|known| *known <= due) {
+                return;
+            }
+            planned.insert(policy.clone(), due);
+        }
+        let (hints, policy, all) = (self.hints.clone(), policy.clone(), Arc::clone(&self.planned));
         tokio::spawn(async move {
             tokio::time::sleep(pause).await;
+            all.lock().unwrap_or_else(PoisonError::into_inner).remove(&policy);
             let _ = hints.try_send(Wake::Policy(policy));
         });
     }
@@ -115,6 +145,14 @@ impl Watches {
     {
         let (stores, hints, scope) = (Arc::clone(&self.stores), self.hints.clone(), scope.map(str::to_owned));
         let config = watcher::Config::default().labels(labels);
+        // One object that cannot be read must not end the watch of all others.
+        let read = move |object: K| {
+            let what = object.meta().name.clone();
+            std::panic::catch_unwind(AssertUnwindSafe(|| read(object))).unwrap_or_else(|_| {
+                error!(kind = std::any::type_name::<T>(), name = what, "an object cannot be read");
+                None
+            })
+        };
         self.tasks.spawn(async move {
             let mut events = std::pin::pin!(watcher(api, config).default_backoff());
             let (mut listed, mut begun, mut is_known) = (Vec::new(), Instant::now(), false);
@@ -153,6 +191,7 @@ impl Watches {
                         continue;
                     }
                 };
+                stores.restoring.notify_one();
                 // A full queue wakes the loop as well.
                 changes.iter().filter_map(meaning).for_each(|wake| drop(hints.try_send(wake)));
             }

@@ -3,6 +3,7 @@
 mod controller;
 mod journey;
 mod people;
+mod restores;
 mod states;
 
 use crate::support::{

@@ -3,6 +3,8 @@
 use super::*;
 use crate::support::kube;
 
+type Change = dyn Fn(&mut Value);
+
 /// A policy whose tasks wait ten seconds for their start, and try once.
 fn impatient(site: &Site<'_>, name: &str) -> Value {
     let mut policy = site.policy_of_homes(name);
@@ -27,7 +29,7 @@ fn what_keeps_a_task_from_starting_is_told_with_its_reason() {
     let unbound = |policy: &mut Value| policy["spec"]["volumes"][0]["claimName"] = json!("new");
     let node = |policy: &mut Value| policy["spec"]["task"]["nodeSelector"] = json!({"nobody": "has"});
     let account = |policy: &mut Value| policy["spec"]["task"]["serviceAccountName"] = json!("gone");
-    let table: [(&str, &dyn Fn(&mut Value), &str); 5] = [
+    let table: [(&str, &Change, &str); 5] = [
         ("secret", &secret, "secret \"gone\" not found"),
         ("claim", &claim, "persistentvolumeclaim \"gone\" not found"),
         ("unbound", &unbound, "claim new has no volume yet"),
