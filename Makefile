@@ -1,14 +1,14 @@
 # Each target does its own set-up. Tools are cached in ~/.cache/backstay (BACKSTAY_CACHE), outside the clone.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test e2e-swarm crash soak replay check generate demo bench bench-swarm clean-cache
-GENERATED := docs/reference/resources.md crds/backstay.yaml
+.PHONY: help setup build test e2e-swarm e2e-kubernetes crash soak replay check generate demo bench bench-swarm clean-cache
+GENERATED := docs/reference/resources.md crds/backstay.yaml charts/backstay/files/crds.yaml
 PYTHON ?= python3
 CARGO ?= cargo
 BACKSTAY_CACHE ?= $(HOME)/.cache/backstay
 export BACKSTAY_CACHE
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## fetch the pinned tools (mongod, mongodump, mongorestore, rclone, Docker Engine), each checked by its sum
 	@$(PYTHON) tools/setup.py
@@ -22,7 +22,11 @@ test: setup ## every test, those on real servers and remotes included
 
 e2e-swarm: setup ## all that must hold on a real Swarm, on Docker Engine 20.10 and 29 (root only)
 	@$(PYTHON) tools/setup.py engine29
-	@$(PYTHON) tools/e2e_swarm.py $(CARGO) test --locked --test e2e -- --include-ignored swarm:: --skip swarm::measure
+	@$(PYTHON) tools/e2e.py swarm $(CARGO) test --locked --test e2e -- --include-ignored swarm:: --skip swarm::measure
+
+e2e-kubernetes: setup ## all that must hold on a real Kubernetes of two nodes, the Helm chart included (root only)
+	@$(PYTHON) tools/setup.py helm
+	@$(PYTHON) tools/e2e.py kubernetes $(CARGO) test --locked --test e2e -- --include-ignored kube::
 
 crash: setup ## the crash matrix, all of it (hours): CRASH_POINTS=10 for fewer points a case, CRASH_CASE=kill-task for one case
 	$(CARGO) test --locked --test e2e -- --ignored --nocapture --exact crash::all_of_the_crash_matrix
@@ -47,6 +51,7 @@ check: ## format, lints, dependencies and their licences, generated files
 generate: ## write the files that follow from the types: the reference and the CRDs
 	$(CARGO) run --quiet --locked -- schema --markdown > target/resources.md && mv target/resources.md docs/reference/resources.md
 	$(CARGO) run --quiet --locked -- crds > target/crds.yaml && mv target/crds.yaml crds/backstay.yaml
+	cp crds/backstay.yaml charts/backstay/files/crds.yaml
 
 demo: setup build ## a backup and a full restore of a real replica set and a home directory, in two minutes
 	@$(PYTHON) tools/demo.py

@@ -6,6 +6,7 @@
     setup.py engine29       the newest Docker Engine, for `make e2e-swarm`
     setup.py cargo-deny     what `make check` needs besides
     setup.py restic         what `make bench` needs besides
+    setup.py helm           what `make e2e-kubernetes` needs besides
     setup.py clean          remove all of that, and the benchmark's corpus
 
 Every download comes through the ordinary client of its registry and is compared with the sums below before and
@@ -50,6 +51,7 @@ DOWNLOADS = [
 ]
 CARGO_DENY = "0.20.2"
 RESTIC = "0.18.1"
+HELM = "3.19.5"
 ENGINE = "20.10.24"
 ENGINE_PROGRAMS = ["docker", "dockerd", "docker-proxy", "tini-static", "containerd", "containerd-shim-runc-v2", "ctr", "runc", "ip",
                    "xtables-nft-multi"]
@@ -176,6 +178,17 @@ def make_restic(folder, work):
          "github.com/restic/restic/cmd/restic"], cwd=HERE / "restic", env={**os.environ, "CGO_ENABLED": "0"})
 
 
+def make_helm(folder, work):
+    say("setup: building helm takes one to five minutes, once")
+    major, minor, _ = KUBERNETES.split(".")
+    values = {"internal/version.version": f"v{HELM}"}
+    for package in ("pkg/chartutil", "pkg/lint/rules"):
+        values |= {f"{package}.k8sVersionMajor": major, f"{package}.k8sVersionMinor": minor}
+    flags = " ".join(f"-X helm.sh/helm/v3/{name}={value}" for name, value in values.items())
+    run(["go", "build", "-mod=readonly", "-trimpath", "-ldflags", f"-s -w {flags}", "-o", folder / "helm",
+         "helm.sh/helm/v3/cmd/helm"], cwd=HERE / "helm", env={**os.environ, "CGO_ENABLED": "0"})
+
+
 def make_engine(folder, work):
     root = work / "root"
     debian.unpack(debian.fetch("engine", work), root)
@@ -282,7 +295,7 @@ def debian_packages():
 
 def clean():
     """Remove what is ours by name; the cache may be a folder that holds other things too."""
-    names = [name for name, *_ in DOWNLOADS] + ["cargo-deny", "restic", "corpus", "engine", "engine29", "base-image", "image", "cni", "kubernetes"]
+    names = [name for name, *_ in DOWNLOADS] + ["cargo-deny", "restic", "helm", "corpus", "engine", "engine29", "base-image", "image", "cni", "kubernetes"]
     for path in [CACHE / "bin", *(p for name in names for p in CACHE.glob(f"{name}-*"))]:
         shutil.rmtree(path, ignore_errors=True)
     for path in CACHE.glob(".lock-*"):
@@ -302,6 +315,8 @@ def main(wanted):
             tool("cargo-deny", CARGO_DENY, ["cargo-deny"], make_cargo_deny)
         elif wanted == "restic":
             tool("restic", RESTIC, ["restic"], make_restic)
+        elif wanted == "helm":
+            tool("helm", HELM, ["helm"], make_helm)
         elif wanted == "engine29":
             clusters(["engine29"])
         else:
@@ -314,7 +329,7 @@ def main(wanted):
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
-    if len(arguments) > 1 or any(a not in ("cargo-deny", "restic", "engine29", "clean") for a in arguments):
+    if len(arguments) > 1 or any(a not in ("cargo-deny", "restic", "helm", "engine29", "clean") for a in arguments):
         sys.exit(__doc__)
     try:
         main(arguments[0] if arguments else "base")

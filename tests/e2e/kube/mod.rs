@@ -1,7 +1,9 @@
 //! On a real Kubernetes.
 
+mod chart;
 mod controller;
 mod journey;
+mod page;
 mod people;
 mod restores;
 mod states;
