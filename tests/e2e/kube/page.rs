@@ -59,8 +59,10 @@ fn the_page_leads_from_nothing_to_a_backup_and_away_again() {
 
     let page = std::fs::read_to_string(repository.join("docs/kubernetes.md")).unwrap();
     let folders = [kube::program("kubectl"), helm].map(|program| program.parent().unwrap().to_owned());
+    let plugin = desk.folder("plugin");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_backstay"), plugin.join("kubectl-backstay")).unwrap();
     let system = ["/usr/bin", "/bin"].map(PathBuf::from);
-    let path = std::env::join_paths(folders.into_iter().chain(system)).unwrap();
+    let path = std::env::join_paths(folders.into_iter().chain([plugin]).chain(system)).unwrap();
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", "900", "bash", "-c", &script(&page)]).current_dir(&*desk);
     command.env_clear().env("PATH", path).env("HOME", &*desk).env("KUBECONFIG", desk.join("kubeconfig"));
