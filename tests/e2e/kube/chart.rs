@@ -44,7 +44,8 @@ fn ask(mut helm: Command, arguments: &[&str]) -> Result<String, String> {
 
 /// `helm template` with some values, without the definitions.
 fn template(helm: &Path, values: &[&str]) -> Result<String, String> {
-    let common = ["template", "backstay", "charts/backstay", "--namespace", HOME, "--set", "crds.install=false"];
+    let common =
+        ["template", "backstay", "charts/backstay", "--namespace", HOME, "--set", "crds.install=false"];
     ask(Command::new(helm), &[&common, values].concat())
 }
 
@@ -130,8 +131,7 @@ impl Bed {
     }
 
     fn install(&self, values: &[&str]) {
-        let command =
-            ["install", "backstay", "charts/backstay", "--wait", "--timeout", "180s"];
+        let command = ["install", "backstay", "charts/backstay", "--wait", "--timeout", "180s"];
         if let Err(said) = self.helm(&[&command, IMAGE, values].concat()) {
             let pods = self.cluster.ask(["--namespace", HOME, "describe", "pods"]);
             panic!("{said}\n{}\n{}", self.log(), pods.unwrap_or_else(|error| error));
@@ -181,6 +181,7 @@ impl Bed {
             "spec": {
                 "volumes": [{"name": "homes", "claimName": "homes"}],
                 "destination": {"remote": remote::NAME, "path": "WT", "configFrom": config},
+                "task": {"pendingSeconds": 15, "retries": 0},
             },
         }));
     }
@@ -195,7 +196,8 @@ impl Bed {
         self.wait("the end of the run", || phase().is_some_and(|phase| phase != "Running"));
         let status = self.status(namespace, "backup", name);
         assert_eq!(status["phase"], "Succeeded", "{status}\n{}", self.log());
-        self.wait("the end of all tasks", || self.cluster.list(namespace, "jobs").is_empty());
+        let is_ours = |job: &Value| job["metadata"]["labels"]["backstay.dev/policy"] == "nightly";
+        self.wait("the end of all tasks", || !self.cluster.list(namespace, "jobs").iter().any(is_ours));
     }
 
     fn status(&self, namespace: &str, kind: &str, name: &str) -> Value {
@@ -250,10 +252,13 @@ fn check_rights(bed: &Bed, inside: &str) {
         }
         assert!(!bed.may(CONTROLLER, &[verb, "secrets", "--all-namespaces"]));
         assert!(!bed.may(CONTROLLER, &[verb, "nodes"]));
-        let others = ["configmaps", "serviceaccounts", "roles.rbac.authorization.k8s.io", "restores.backstay.dev"];
+        let others =
+            ["configmaps", "serviceaccounts", "roles.rbac.authorization.k8s.io", "restores.backstay.dev"];
         let parts = ["--subresource=exec", "--subresource=log", "--subresource=portforward"];
         let of_pods = parts.map(|part| [verb, "pods", part, "--namespace", inside]);
-        for question in others.map(|what| [verb, what, "--quiet", "--namespace", inside]).into_iter().chain(of_pods) {
+        for question in
+            others.map(|what| [verb, what, "--quiet", "--namespace", inside]).into_iter().chain(of_pods)
+        {
             assert!(!bed.may(CONTROLLER, &question), "the controller may {question:?}");
         }
     }
@@ -270,7 +275,14 @@ fn check_rights(bed: &Bed, inside: &str) {
 fn a_controller_that_helm_installed_does_its_work_with_what_the_chart_grants() {
     let Some(bed) = Bed::new() else { return };
     // For one namespace, with all that can be switched on.
-    bed.install(&["--set", "namespaces={lab}", "--set", "defaults.retention.keepLast=3", "--set", "replicas=2"]);
+    bed.install(&[
+        "--set",
+        "namespaces={lab}",
+        "--set",
+        "defaults.retention.keepLast=3",
+        "--set",
+        "replicas=2",
+    ]);
     bed.declare("lab", "nightly", "rclone");
     bed.declare("lab", "astray", "missing");
     bed.declare("elsewhere", "nightly", "rclone");
@@ -283,7 +295,11 @@ fn a_controller_that_helm_installed_does_its_work_with_what_the_chart_grants() {
     for outside in ["elsewhere", "kube-system", "default"] {
         assert_eq!(bed.rights(CONTROLLER, outside), bed.rights(NOBODY, outside), "{outside}");
     }
-    assert_eq!(bed.status("elsewhere", "backuppolicy", "nightly"), Value::Null, "it is of another's namespace");
+    assert_eq!(
+        bed.status("elsewhere", "backuppolicy", "nightly"),
+        Value::Null,
+        "it is of another's namespace"
+    );
     bed.helm(&["test", "backstay", "--timeout", "120s"]).unwrap();
 
     people(&bed);

@@ -1,7 +1,7 @@
 //! What `docs/kubernetes.md` tells a person to type, from its first line to its last.
 
 use super::{chart::helm, *};
-use crate::support::{Scratch, kube};
+use crate::support::{Scratch, kube, tree};
 use serde_json::json;
 
 /// Blocks of a page in their order: the language and the text.
@@ -28,10 +28,14 @@ fn script(page: &str) -> String {
         if language == "console" {
             let commands = body.lines().filter_map(|line| line.strip_prefix("$ "));
             // There is neither Docker nor a registry here; the nodes have the image.
-            commands.filter(|line| !line.starts_with("docker ")).for_each(|line| script += &format!("{line}\n"));
+            commands
+                .filter(|line| !line.starts_with("docker "))
+                .for_each(|line| script += &format!("{line}\n"));
         }
     }
-    script.replace("REGISTRY/backstay", "docker.io/library/backstay").replace("image.tag=0.1.0", "image.tag=latest")
+    script
+        .replace("REGISTRY/backstay", "docker.io/library/backstay")
+        .replace("image.tag=0.1.0", "image.tag=latest")
 }
 
 #[test]
@@ -71,6 +75,12 @@ fn the_page_leads_from_nothing_to_a_backup_and_away_again() {
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     println!("{}{}\n{:?}", said[0], said[1], start.elapsed());
     assert!(output.status.success(), "a command of the page fails:\n{}{}", said[0], said[1]);
-    let manifests = std::fs::read_dir(served.root().join("WT/wt/nightly")).unwrap();
-    assert!(manifests.count() > 0, "the remote has the backup");
+    let kept = tree::digest(served.root());
+    let is_snapshot = |path: &&PathBuf| path.ends_with("RESTORE.txt");
+    assert_eq!(
+        kept.keys().filter(is_snapshot).count(),
+        2,
+        "the remote keeps both backups: {:?}",
+        kept.keys()
+    );
 }
