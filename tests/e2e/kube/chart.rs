@@ -181,17 +181,22 @@ impl Bed {
             "spec": {
                 "volumes": [{"name": "homes", "claimName": "homes"}],
                 "destination": {"remote": remote::NAME, "path": "WT", "configFrom": config},
-                "task": {"pendingSeconds": 15, "retries": 0},
+                "task": {"pendingSeconds": 60, "retries": 0},
             },
+        }));
+    }
+
+    /// A run, by Ada.
+    fn ask_for_a_run(&self, namespace: &str, policy: &str, name: &str) {
+        self.as_ada(&json!({
+            "apiVersion": "backstay.dev/v1alpha1", "kind": "Backup",
+            "metadata": {"name": name, "namespace": namespace}, "spec": {"policy": policy},
         }));
     }
 
     /// A run, asked for by Ada, which must succeed.
     fn back_up(&self, namespace: &str, name: &str) {
-        self.as_ada(&json!({
-            "apiVersion": "backstay.dev/v1alpha1", "kind": "Backup",
-            "metadata": {"name": name, "namespace": namespace}, "spec": {"policy": "nightly"},
-        }));
+        self.ask_for_a_run(namespace, "nightly", name);
         let phase = || self.status(namespace, "backup", name)["phase"].as_str().map(str::to_owned);
         self.wait("the end of the run", || phase().is_some_and(|phase| phase != "Running"));
         let status = self.status(namespace, "backup", name);
@@ -288,6 +293,7 @@ fn a_controller_that_helm_installed_does_its_work_with_what_the_chart_grants() {
     bed.declare("elsewhere", "nightly", "rclone");
     bed.wait("a policy that is ready", || bed.is_ready("lab"));
     bed.back_up("lab", "first");
+    bed.ask_for_a_run("lab", "astray", "astray");
     let astray = || bed.status("lab", "backuppolicy", "astray").to_string();
     bed.wait("why a task does not start", || astray().contains("secret \\\"missing\\\" not found"));
     bed.cluster.run(["--namespace", "lab", "--as", ADA, "delete", "bsp", "astray"]);
