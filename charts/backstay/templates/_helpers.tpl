@@ -44,13 +44,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{/* What the controller may do with policies and their tasks; `.namespace`: in this one alone. Nothing here reads a Secret. */}}
 {{- define "backstay.rules" -}}
 - apiGroups: [backstay.dev]
-  resources: [backuppolicies]
+  resources: [backuppolicies, restores]
   verbs: [list, watch]
 - apiGroups: [backstay.dev]
   resources: [backups]
   verbs: [get, list, watch, create, delete]
 - apiGroups: [backstay.dev]
-  resources: [backuppolicies/status, backups/status]
+  resources: [backuppolicies/status, backups/status, restores/status]
   verbs: [patch]
 - apiGroups: [batch]
   resources: [jobs]

@@ -257,8 +257,7 @@ fn check_rights(bed: &Bed, inside: &str) {
         }
         assert!(!bed.may(CONTROLLER, &[verb, "secrets", "--all-namespaces"]));
         assert!(!bed.may(CONTROLLER, &[verb, "nodes"]));
-        let others =
-            ["configmaps", "serviceaccounts", "roles.rbac.authorization.k8s.io", "restores.backstay.dev"];
+        let others = ["configmaps", "serviceaccounts", "roles.rbac.authorization.k8s.io"];
         let parts = ["--subresource=exec", "--subresource=log", "--subresource=portforward"];
         let of_pods = parts.map(|part| [verb, "pods", part, "--namespace", inside]);
         for question in
