@@ -159,12 +159,16 @@ pub fn run(args: &Args, out: &mut Output) -> Result<Exit, Problem> {
             })?;
             let _lock = state.lock()?;
             runtime
-                .block_on(async { serve(Arc::new(local(args, state)?), settings, socket, pending()).await })
+                .block_on(async {
+                    serve(Arc::new(local(args, state)?), settings, socket, listen()?, pending()).await
+                })
                 .map(|_| Exit::Ok)
         }
         OrchestratorArg::Swarm => runtime.block_on(async {
             let settings = Settings { resync: SWARM_RESYNC, ..settings };
-            serve(Arc::new(swarm(args).await?), settings, socket, pending()).await.map(|_| Exit::Ok)
+            serve(Arc::new(swarm(args).await?), settings, socket, listen()?, pending())
+                .await
+                .map(|_| Exit::Ok)
         }),
         OrchestratorArg::Kubernetes => runtime.block_on(kubernetes(args, settings, socket)),
     }
@@ -228,14 +232,15 @@ async fn kubernetes(args: &Args, settings: Settings, socket: Option<&Path>) -> R
         }
     };
     let leadership = Leadership::new(&cluster, namespace, name, clock.clone());
+    let stop = listen()?;
     loop {
         // It answers probes while it waits: it lives.
         socket.map_or(Ok(()), |socket| health::answer(socket, Arc::new(Health::default())))?;
         tokio::select! {
             () = leadership.acquire() => {}
-            () = told_to_stop() => return Ok(Exit::Ok),
+            () = stop.asked() => return Ok(Exit::Ok),
         }
-        match serve(Arc::new(start()), settings.clone(), socket, leadership.hold()).await? {
+        match serve(Arc::new(start()), settings.clone(), socket, stop.clone(), leadership.hold()).await? {
             Ended::Stopped => break,
             // Whatever it was about to do, the one that leads now does.
             Ended::Lost => warn!(lease = name, "this controller leads no more"),
@@ -245,33 +250,25 @@ async fn kubernetes(args: &Args, settings: Settings, socket: Option<&Path>) -> R
     Ok(Exit::Ok)
 }
 
-async fn told_to_stop() {
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        }
-        _ => pending().await,
-    }
-}
-
 fn unusable(error: PortError) -> Problem {
     Failure::permanent("EngineUnusable", error.to_string()).into()
+}
+
+fn listen() -> Result<Stop, Problem> {
+    Ok(Stop::listen().context("signals cannot be handled")?)
 }
 
 async fn serve(
     port: Arc<dyn Orchestrator>,
     settings: Settings,
     health_socket: Option<&Path>,
+    stop: Stop,
     lost: impl Future<Output = ()>,
 ) -> Result<Ended, Problem> {
     let probed = Arc::new(Health::default());
     if let Some(socket) = health_socket {
         health::answer(socket, Arc::clone(&probed))?;
     }
-    let stop = Stop::listen().context("signals cannot be handled")?;
     let asked = async move {
         stop.asked().await;
         // From now on they are fatal again by our own hand.

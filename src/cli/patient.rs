@@ -141,6 +141,10 @@ impl Site for Patient<'_> {
         self.insist(|| self.site.logs(policy, slot, read)).await
     }
 
+    async fn held(&self, policy: &PolicyId) -> Result<Vec<SnapshotName>, Failure> {
+        self.insist(|| self.site.held(policy)).await
+    }
+
     async fn hold(&self, policy: &PolicyId, snapshot: &SnapshotName, held: bool) -> Result<(), Failure> {
         self.site.hold(policy, snapshot, held).await
     }
@@ -197,6 +201,9 @@ mod tests {
             unreachable!()
         }
         async fn logs(&self, _: &PolicyId, _: Option<Slot>, _: &Read) -> Result<Vec<TaskLog>, Failure> {
+            unreachable!()
+        }
+        async fn held(&self, _: &PolicyId) -> Result<Vec<SnapshotName>, Failure> {
             unreachable!()
         }
         async fn hold(&self, _: &PolicyId, _: &SnapshotName, _: bool) -> Result<(), Failure> {

@@ -278,7 +278,8 @@ mod tests {
         location.config = RcloneConfig::Directory("/etc/rclone".into());
         let (instance, name) = (policy.instance.clone(), policy.name.clone());
         let as_of = AsOf::Latest;
-        policy.restore_from = Some(RestoreFrom { location: location.clone(), instance, policy: name, as_of });
+        policy.restore_from =
+            Some(RestoreFrom { location: location.clone(), instance, policy: name, as_of, users: false });
         machine.answer(Answer::Listed(Ok(vec![filled, declared("b")])), now);
         let name = TaskName { slot: None, step: StepName::bootstrap(false, 1), attempt: 3 };
         let task = Task { name, uid: "1".to_owned(), state: TaskState::Running { since: now } };

@@ -145,5 +145,6 @@ pub fn restore_from(rng: &mut Rng, policy: &Policy) -> RestoreFrom {
         instance: policy.instance.clone(),
         policy: policy.name.clone(),
         as_of: AsOf::Latest,
+        users: false,
     }
 }
