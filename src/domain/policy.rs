@@ -354,6 +354,12 @@ pub struct Placement {
     pub pod: PodSettings,
 }
 
+impl Placement {
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What a Pod of Kubernetes is asked to be, as a person wrote it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

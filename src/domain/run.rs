@@ -67,17 +67,13 @@ pub struct RunPlan {
     /// How its tasks run.
     pub limits: TaskLimits,
     /// Where, and as what.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "Placement::is_default")]
     pub placement: Placement,
     /// When it was claimed.
     pub claimed_at: Timestamp,
     /// The request of a person that it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
-}
-
-fn is_default(placement: &Placement) -> bool {
-    *placement == Placement::default()
 }
 
 impl RunPlan {
@@ -196,11 +192,6 @@ impl StepName {
     /// What a restore does on its `n`-th node, from 1; or would do.
     pub fn restore(n: usize) -> Self {
         Self(format!("restore-{n}"))
-    }
-
-    /// True for what [`StepName::restore`] gives.
-    pub fn is_restore(&self) -> bool {
-        self.0.starts_with("restore-")
     }
 
     /// The proof that a snapshot can be restored.

@@ -20,9 +20,10 @@ use crate::{
         action::{Action, NewTask},
         claim::{held, placement, waiting},
         conditions,
+        deadline::after,
         observed::{Spec, Task, TaskName, TaskState},
         pass::Pass,
-        phase::{after, pause},
+        phase::pause,
         task_spec::{RestoreMode, RestoreWork, TASK_SPEC_VERSION, TaskReport, TaskSpec, Work},
     },
 };

@@ -5,7 +5,7 @@ use crate::{
         policy::Policy,
         status::{ScheduleStatus, SlotOutcome, Status},
     },
-    plan::phase::after,
+    plan::deadline::after,
 };
 use jiff::Timestamp;
 use std::time::Duration;

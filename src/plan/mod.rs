@@ -4,6 +4,7 @@ pub mod action;
 mod bootstrap;
 mod claim;
 mod conditions;
+mod deadline;
 pub mod decide;
 pub mod effective;
 mod freshness;

@@ -11,7 +11,7 @@ use crate::{
         status::{Status, Waiting, WaitingReason},
     },
     plan::{
-        phase::{NODE_LOST, after},
+        deadline::{NODE_LOST, after},
         task_spec::{KeepFiles, TaskReport},
     },
 };

@@ -6,13 +6,14 @@ use crate::{
         run::{Attempt, Outcome, Run, RunEnd, Step, StepName},
         verdict::{Failure, Verdict},
     },
-    plan::observed::{Task, TaskName, TaskState},
+    plan::{
+        deadline::{NODE_LOST, after},
+        observed::{Task, TaskName, TaskState},
+    },
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use std::time::Duration;
 
-/// A task whose node does not answer is given up after this time.
-pub(super) const NODE_LOST: Duration = Duration::from_secs(300);
 /// The pause after the first failed attempt; four times as long after each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 /// The longest pause between attempts.
@@ -289,10 +290,4 @@ fn cancelled(run: &Run, now: Timestamp) -> RunEnd {
         fix: None,
         at: now,
     }
-}
-
-/// `time + duration`, at most the end of time.
-pub(super) fn after(time: Timestamp, duration: Duration) -> Timestamp {
-    let duration = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
-    time.saturating_add(duration).unwrap_or(Timestamp::MAX)
 }

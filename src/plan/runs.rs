@@ -8,9 +8,10 @@ use crate::{
     plan::{
         action::Action,
         claim::restoring,
+        deadline::after,
         observed::{Recorded, Task, TaskName, TaskState, Wish},
         pass::Pass,
-        phase::{Phase, after, phase},
+        phase::{Phase, phase},
         spec::run_task,
         summary,
     },

@@ -11,7 +11,7 @@ use crate::{
             ConditionType, LISTED_SLOTS, MissedSlots, ScheduleStatus, SlotOutcome, Status, Truth, Waiting,
         },
     },
-    plan::phase::after,
+    plan::deadline::after,
 };
 use jiff::Timestamp;
 use std::{sync::Arc, time::Duration};

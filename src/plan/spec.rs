@@ -10,8 +10,8 @@ use crate::{
     plan::{
         action::NewTask,
         claim::{keep, placement},
+        deadline::after,
         observed::{Observed, TaskName},
-        phase::after,
         task_spec::{BackupWork, FinishWork, TASK_SPEC_VERSION, TaskSpec, Work},
     },
 };

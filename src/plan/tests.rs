@@ -5,8 +5,8 @@ mod cases;
 
 use super::{
     action::{Action, Answer, Decision},
+    deadline::after,
     observed::{Drill, Request, Restore, Spec, TaskState, Wish},
-    phase::after,
     world::{World, at, policy, report, source, volume},
 };
 use crate::domain::{

@@ -10,9 +10,9 @@ use crate::{
         action::Action,
         claim::held,
         conditions::{self, Said},
+        deadline::{NODE_LOST, after},
         observed::{Task, TaskState},
         pass::Pass,
-        phase::{NODE_LOST, after},
         spec::{PREFLIGHT, preflight_task},
     },
 };

@@ -5,9 +5,9 @@ use crate::{
     plan::{
         action::{Action, Answer},
         claim::{bootstrap_fix, held_fix},
+        deadline::after,
         observed::{Request, Spec, Wish},
         pass::Pass,
-        phase::after,
     },
 };
 use std::{sync::Arc, time::Duration};

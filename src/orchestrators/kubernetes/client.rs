@@ -7,9 +7,11 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Config,
+    api::{Patch, PatchParams},
     config::{KubeConfigOptions, Kubeconfig},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// A cluster.
@@ -194,4 +196,24 @@ pub fn found<T>(read: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> 
         Err(error) if code(&error) == Some(404) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Writes a whole status over the state of an object that was seen.
+///
+/// # Errors
+/// As all writes; a conflict, when it is in another state now.
+pub async fn apply_status(
+    api: &Api<DynamicObject>,
+    kind: &str,
+    name: &str,
+    version: &str,
+    status: Value,
+) -> Result<DynamicObject, PortError> {
+    let object = json!({
+        "apiVersion": format!("{}/{}", names::GROUP, names::VERSION), "kind": kind,
+        "metadata": {"name": name, "resourceVersion": version},
+        "status": status,
+    });
+    let parameters = PatchParams::apply(names::FIELD_MANAGER).force();
+    api.patch_status(name, &parameters, &Patch::Apply(object)).await.map_err(unwritten)
 }

@@ -13,14 +13,12 @@ use crate::{
         run::StepName,
     },
     orchestrators::kubernetes::{
-        client::{Cluster, code, unread, unwritten},
+        client::{Cluster, apply_status, code, unread, unwritten},
         facts::{Claims, Namespaces, Place},
         job::{self, Launch, Owner},
-        objects::{self, BackupSeen, JobSeen},
-        port::apply_status,
+        objects::{self, BackupSeen, JobSeen, newest},
         restores::{self, Ended, Phase, RestoreSeen, Status, done, failed, refused},
         state,
-        tasks::newest,
         watch::Stores,
     },
     plan::{

@@ -325,3 +325,9 @@ fn container(state: ContainerState) -> Container {
         None => Container::Unknown,
     }
 }
+
+/// The Pod of a Job; of several, the newest.
+pub fn newest<'a>(pods: &'a [PodSeen], job: &JobSeen) -> Option<&'a PodSeen> {
+    let own = pods.iter().filter(|pod| pod.meta.owner.as_ref() == Some(&job.meta.uid));
+    own.max_by_key(|pod| pod.meta.created_at)
+}

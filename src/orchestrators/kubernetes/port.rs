@@ -11,7 +11,7 @@ use crate::{
     },
     domain::{identity::PolicyId, run::Run, status::Status},
     orchestrators::kubernetes::{
-        client::{Cluster, unread, unwritten},
+        client::{Cluster, apply_status, unread},
         events,
         facts::{Claims, Namespaces, Place, claims_of},
         hand::Hand,
@@ -26,12 +26,6 @@ use crate::{
     },
 };
 use async_trait::async_trait;
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
-    core::DynamicObject,
-};
-use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -151,23 +145,6 @@ impl Kubernetes {
         }
         Ok(())
     }
-}
-
-/// Writes a whole status over the state of an object that was seen.
-pub(super) async fn apply_status(
-    api: &Api<DynamicObject>,
-    kind: &str,
-    name: &str,
-    version: &str,
-    status: Value,
-) -> Result<DynamicObject, PortError> {
-    let object = json!({
-        "apiVersion": format!("{}/{}", names::GROUP, names::VERSION), "kind": kind,
-        "metadata": {"name": name, "resourceVersion": version},
-        "status": status,
-    });
-    let parameters = PatchParams::apply(names::FIELD_MANAGER).force();
-    api.patch_status(name, &parameters, &Patch::Apply(object)).await.map_err(unwritten)
 }
 
 /// True when a pass may start something for which it matters where claims are.

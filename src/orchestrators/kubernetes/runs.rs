@@ -4,11 +4,11 @@ use crate::{
     controller::port::{Created, PortError},
     domain::{identity::PolicyId, names::Slot, run::Run},
     orchestrators::kubernetes::{
-        client::{code, unread, unwritten},
+        client::{apply_status, code, unread, unwritten},
         job::Owner,
         names,
         objects::{self, BackupSeen},
-        port::{Kubernetes, apply_status},
+        port::Kubernetes,
         records,
         watch::Stores,
     },

@@ -8,7 +8,7 @@ use crate::{
         facts::{Claims, last_warning},
         job::{self, Launch, Owner},
         names,
-        objects::{self, Container, JobSeen, PodSeen},
+        objects::{self, Container, JobSeen, PodSeen, newest},
         port::Kubernetes,
         state,
     },
@@ -136,12 +136,6 @@ impl Kubernetes {
         }
         Ok(())
     }
-}
-
-/// The Pod of a Job; of several, the newest.
-pub(super) fn newest<'a>(pods: &'a [PodSeen], job: &JobSeen) -> Option<&'a PodSeen> {
-    let own = pods.iter().filter(|pod| pod.meta.owner.as_ref() == Some(&job.meta.uid));
-    own.max_by_key(|pod| pod.meta.created_at)
 }
 
 /// True for a Pod whose task has said its last words.
