@@ -118,9 +118,11 @@ fn comes_back_with_one_command_each(swarm: &Swarm, before: &[tree::Digest; 2]) {
         tree::assert_same(before, after);
     }
     assert_eq!(tales(swarm), 100);
-    let left = |of| swarm.docker([of, "ls", "--quiet", "--filter", "label=backstay.kind=restore"]);
-    assert_eq!((left("service"), left("config")), (String::new(), String::new()));
-    assert_eq!(swarm.docker(["service", "ls", "--quiet", "--filter", "label=backstay.kind=errand"]), "");
+    for policy in ["wt/nightly", "wt/certificates"] {
+        for (what, kind) in [("service", "restore"), ("config", "restore"), ("service", "errand")] {
+            assert_eq!(super::left(swarm, what, kind, policy), "", "{policy}: {kind}s");
+        }
+    }
 }
 
 /// With `docker run` on the node that gets the files, and on one that has a server of the database.

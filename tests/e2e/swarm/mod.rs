@@ -75,6 +75,12 @@ fn backstay(swarm: &Swarm, arguments: &[&str]) -> String {
     swarm.docker(run.into_iter().chain(arguments.iter().copied()))
 }
 
+/// The objects of a kind that are left of a policy, by their ids.
+fn left(swarm: &Swarm, what: &str, kind: &str, policy: &str) -> String {
+    let (kind, policy) = (format!("label=backstay.kind={kind}"), format!("label=backstay.policy={policy}"));
+    swarm.docker([what, "ls", "--quiet", "--filter", &kind, "--filter", &policy])
+}
+
 /// A label of the config with a policy's status; empty where there is none yet.
 fn status(swarm: &Swarm, policy: &str, label: &str) -> String {
     status_on(swarm.manager(), policy, label).unwrap()

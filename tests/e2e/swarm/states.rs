@@ -176,7 +176,7 @@ fn a_task_that_is_killed_is_told_and_the_next_run_is_good() {
     };
     let stored = in_service(&sum);
     in_service(&["rm", "/only/data"]);
-    let errands = || manager.docker(["service", "ls", "--quiet", "--filter", "label=backstay.kind=errand"]);
+    let errands = || super::left(swarm, "service", "errand", name);
     stop_a_restore(manager, name);
     assert_eq!(errands(), "", "the task's service is removed");
     let held = said(&backstay(swarm, &["run", name]));
