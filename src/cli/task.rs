@@ -5,7 +5,7 @@
 
 use crate::{
     cli::{exit::Exit, output::Output, problem::Problem, runtime},
-    domain::verdict::{Failure, Verdict},
+    domain::verdict::{Failure, INTERRUPTED, Verdict},
     orchestrators::stop::Stop,
     plan::task_spec::{SPEC_VARIABLE, TaskReport, TaskSpec},
     task::{context::Meter, real::Real, report, run, world::World},
@@ -98,7 +98,7 @@ async fn perform(spec: TaskSpec, stop: Stop) -> TaskReport {
 /// Waits for a signal to end. The same as an orchestrator's, a person's Ctrl-C leaves a report.
 async fn stopped(stop: Stop) -> Failure {
     stop.asked().await;
-    Failure::temporary("Interrupted", "the task was told to end before it was done")
+    Failure::temporary(INTERRUPTED, "the task was told to end before it was done")
 }
 
 /// Prints the meter once a second, until what is returned is dropped. On a thread of its own: a reader that does not read

@@ -46,6 +46,8 @@ impl Verdict {
     }
 }
 
+/// The reason of a task that was told to end before it was done.
+pub const INTERRUPTED: &str = "Interrupted";
 /// The reason of a failure that is no failure: this process was told to end.
 pub const STOPPED: &str = "Stopped";
 

@@ -1,5 +1,6 @@
 //! The port's implementations.
 
+mod container;
 pub mod kubernetes;
 pub mod local;
 mod restores;

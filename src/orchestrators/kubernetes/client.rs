@@ -1,6 +1,8 @@
 //! The client of the cluster: which resources there are, and what a refusal means.
 
-use crate::{controller::port::PortError, domain::verdict::Failure, orchestrators::kubernetes::names};
+use crate::{
+    api::API_VERSION, controller::port::PortError, domain::verdict::Failure, orchestrators::kubernetes::names,
+};
 use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{Event, Namespace, PersistentVolumeClaim, Pod},
@@ -210,7 +212,7 @@ pub async fn apply_status(
     status: Value,
 ) -> Result<DynamicObject, PortError> {
     let object = json!({
-        "apiVersion": format!("{}/{}", names::GROUP, names::VERSION), "kind": kind,
+        "apiVersion": API_VERSION, "kind": kind,
         "metadata": {"name": name, "resourceVersion": version},
         "status": status,
     });

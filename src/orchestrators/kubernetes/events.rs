@@ -1,8 +1,9 @@
 //! Events about a policy, where a person looks for them: `kubectl describe`, `kubectl events`. Only transitions are told.
 
 use crate::{
+    api::API_VERSION,
     domain::status::{Condition, ConditionType, Status, Truth},
-    orchestrators::kubernetes::{client::Cluster, names, objects::Meta},
+    orchestrators::kubernetes::{client::Cluster, objects::Meta},
 };
 use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
@@ -96,7 +97,7 @@ pub async fn leave(cluster: &Cluster, policy: &Meta, told: Vec<Told>, now: Times
             "reason": reason, "action": action, "note": &note[..end],
             "reportingController": "backstay.dev/controller", "reportingInstance": instance(),
             "regarding": {
-                "apiVersion": format!("{}/{}", names::GROUP, names::VERSION), "kind": "BackupPolicy",
+                "apiVersion": API_VERSION, "kind": "BackupPolicy",
                 "name": policy.name, "namespace": policy.namespace, "uid": policy.uid,
             },
         });

@@ -96,21 +96,22 @@ impl Claims {
 
     /// The same by source of a policy.
     pub fn of_sources(&self, policy: &Policy) -> BTreeMap<SourceName, String> {
-        let node = |place: &VolumePlace| match place {
-            VolumePlace::Claim(name) => self.nodes.get(name).cloned(),
-            _ => None,
-        };
+        let node = |place: &VolumePlace| self.nodes.get(claim(place)?).cloned();
         policy.volumes.iter().filter_map(|v| Some((v.name.clone(), node(&v.place)?))).collect()
+    }
+}
+
+/// The claim that a volume is.
+pub fn claim(place: &VolumePlace) -> Option<&str> {
+    match place {
+        VolumePlace::Claim(name) => Some(name),
+        VolumePlace::Named(_) | VolumePlace::HostPath(_) | VolumePlace::Mounted { .. } => None,
     }
 }
 
 /// The claims of a policy.
 pub fn claims_of(policy: &Policy) -> BTreeSet<String> {
-    let claim = |place: &VolumePlace| match place {
-        VolumePlace::Claim(name) => Some(name.clone()),
-        _ => None,
-    };
-    policy.volumes.iter().filter_map(|volume| claim(&volume.place)).collect()
+    policy.volumes.iter().filter_map(|volume| claim(&volume.place)).map(str::to_owned).collect()
 }
 
 /// The Pods of a namespace; no field selector knows claims.
@@ -217,7 +218,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn claim(mode: &str, phase: &str) -> Option<PersistentVolumeClaim> {
+    fn claim_in(mode: &str, phase: &str) -> Option<PersistentVolumeClaim> {
         let status = json!({"phase": phase, "accessModes": [mode]});
         Some(serde_json::from_value(json!({"status": status})).unwrap())
     }
@@ -231,9 +232,9 @@ mod tests {
     #[test]
     fn a_claim_of_one_node_is_found_beside_its_users_and_one_without_a_volume_is_not_touched() {
         let claims = BTreeMap::from([
-            ("homes".to_owned(), claim("ReadWriteOnce", "Bound")),
-            ("idle".to_owned(), claim("ReadWriteOnce", "Bound")),
-            ("shared".to_owned(), claim("ReadWriteMany", "Bound")),
+            ("homes".to_owned(), claim_in("ReadWriteOnce", "Bound")),
+            ("idle".to_owned(), claim_in("ReadWriteOnce", "Bound")),
+            ("shared".to_owned(), claim_in("ReadWriteMany", "Bound")),
             ("gone".to_owned(), None),
         ]);
         let pods = [
@@ -246,7 +247,7 @@ mod tests {
             .map(|(a, b)| (a.to_owned(), b.to_owned()));
         assert_eq!(looked, Claims { nodes: expected.into(), unusable: None });
         assert_eq!(looked.node(), Some("node1"));
-        let pending = BTreeMap::from([("new".to_owned(), claim("ReadWriteOnce", "Pending"))]);
+        let pending = BTreeMap::from([("new".to_owned(), claim_in("ReadWriteOnce", "Pending"))]);
         let unusable = Claims::of(&pending, &[]).unusable.unwrap();
         assert!(unusable.starts_with("claim new has no volume yet"), "{unusable}");
     }

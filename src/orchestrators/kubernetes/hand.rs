@@ -8,13 +8,13 @@ use crate::{
         identity::PolicyId,
         location::Location,
         names::{InstanceName, PolicyName},
-        policy::{Placement, Policy, VolumePlace},
+        policy::{Placement, Policy},
         restore::{MetadataOptions, Ownership, Restore, RestoreRequest, RestoreSource},
         run::StepName,
     },
     orchestrators::kubernetes::{
         client::{Cluster, apply_status, code, unread, unwritten},
-        facts::{Claims, Namespaces, Place},
+        facts::{Claims, Namespaces, Place, claim},
         job::{self, Launch, Owner},
         objects::{self, BackupSeen, JobSeen, newest},
         restores::{self, Ended, Phase, RestoreSeen, Status, done, failed, refused},
@@ -220,18 +220,12 @@ impl Hand {
 
     /// The policies of a namespace whose sources a restore writes into.
     fn concerned(&self, namespace: &str, request: &RestoreRequest) -> Vec<PolicyName> {
-        let claims = |place: &VolumePlace| match place {
-            VolumePlace::Claim(name) => Some(name.clone()),
-            _ => None,
-        };
-        let targets: Vec<String> =
-            request.volumes.iter().filter_map(|target| claims(&target.place)).collect();
+        let targets: Vec<&str> = request.volumes.iter().filter_map(|target| claim(&target.place)).collect();
         let database = request.mongodb.as_ref().map(|target| &target.connection);
         let writes_into = |policy: &Policy| {
             let own = policy.mongodb.as_ref().map(|source| &source.connection);
-            let is_target = |name: String| targets.contains(&name);
-            (own.is_some() && own == database)
-                || policy.volumes.iter().filter_map(|volume| claims(&volume.place)).any(is_target)
+            let mut claims = policy.volumes.iter().filter_map(|volume| claim(&volume.place));
+            (own.is_some() && own == database) || claims.any(|name| targets.contains(&name))
         };
         let policies = self.stores.policies.of_namespace(namespace).into_iter();
         let valid = policies.filter_map(|policy| match policy.spec {

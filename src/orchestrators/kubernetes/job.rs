@@ -5,16 +5,20 @@
 //! says at its end is the container's termination message.
 
 use crate::{
+    api::API_VERSION,
     domain::{
         identity::PolicyId,
-        location::{RcloneConfig, SecretSource},
-        policy::{MongoConnection, MongoUri, Source, VolumePlace},
-        restore::RestoreRequest,
+        location::SecretSource,
+        policy::{Source, VolumePlace},
     },
-    orchestrators::{MEMORY_TO_GIVE_BACK, kubernetes::names},
+    orchestrators::{
+        MEMORY_TO_GIVE_BACK,
+        container::{self, GRACE_SECONDS, Places},
+        kubernetes::{facts::claim, names},
+    },
     plan::{
         action::NewTask,
-        task_spec::{RestoreMode, SPEC_VARIABLE, TaskSpec, Work},
+        task_spec::{SPEC_VARIABLE, Work},
     },
 };
 use jiff::Timestamp;
@@ -24,10 +28,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Longest specification: one variable of an environment holds little more.
-const LONGEST_SPEC: usize = 100 << 10;
-/// A task that is told to end has so long, seconds.
-const GRACE: u64 = 30;
 /// A Job ends so long after its task should have ended itself, seconds.
 const SLACK: i64 = 120;
 /// Whoever runs a task that needs no rights.
@@ -36,11 +36,6 @@ const NOBODY: u64 = 65534;
 pub const CONTAINER: &str = "task";
 /// Where the container leaves its last words.
 const LAST_WORDS: &str = "/dev/termination-log";
-/// What a backup needs of root: files of all users are read, and nothing else is done.
-const TO_READ: &[&str] = &["DAC_READ_SEARCH"];
-/// What a restore needs: files of all users are made, with their owners, modes and attributes.
-const TO_WRITE: &[&str] =
-    &["CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "MKNOD", "SETFCAP"];
 /// Fields of a security context that are a Pod's alone.
 const OF_POD: &[&str] =
     &["fsGroup", "fsGroupChangePolicy", "supplementalGroups", "supplementalGroupsPolicy", "sysctls"];
@@ -81,7 +76,7 @@ impl Owner<'_> {
     /// As Kubernetes writes it.
     pub fn reference(&self) -> Value {
         json!({
-            "apiVersion": format!("{}/{}", names::GROUP, names::VERSION), "kind": self.kind,
+            "apiVersion": API_VERSION, "kind": self.kind,
             "name": self.name, "uid": self.uid, "controller": true, "blockOwnerDeletion": false,
         })
     }
@@ -95,14 +90,7 @@ pub fn job(launch: Launch<'_>) -> Result<Value, String> {
     let Launch { policy, task, owner, held_back, now, .. } = launch;
     check_security(&task.placement.pod.security_context, launch.allows_root)?;
     let mut needs = Needs::default();
-    let spec = needs.place(&task.spec)?;
-    let spec = serde_json::to_string(&spec).map_err(|error| error.to_string())?;
-    if spec.len() > LONGEST_SPEC {
-        return Err(format!(
-            "what the task is to do takes {} bytes, and at most {LONGEST_SPEC} can be given to it; make include, exclude or the number of volumes smaller, or divide the policy",
-            spec.len()
-        ));
-    }
+    let spec = container::told(&task.spec, &mut needs)?;
     let labels = names::task_labels(policy, &task.name);
     let annotations = held_back.map(|why| json!({names::HELD_BACK: why})).unwrap_or_else(|| json!({}));
     let deadline = task.spec.not_after.duration_since(now).as_secs().max(0) + SLACK;
@@ -132,7 +120,7 @@ fn pod(launch: Launch<'_>, needs: &Needs, spec: &str) -> Value {
     let settings = &task.placement.pod;
     let (of_pod, of_container) = security(launch, needs);
     let (name, value) = MEMORY_TO_GIVE_BACK;
-    let container = json!({
+    let of_task = json!({
         "name": CONTAINER,
         "image": task.placement.image.as_deref().unwrap_or(image),
         // The image is that of the controller, which has it by digest or is sure of its tag.
@@ -149,10 +137,10 @@ fn pod(launch: Launch<'_>, needs: &Needs, spec: &str) -> Value {
         "restartPolicy": "Never",
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
-        "terminationGracePeriodSeconds": GRACE,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": of_pod,
         "nodeSelector": task.placement.node_selector,
-        "containers": [container],
+        "containers": [of_task],
         "volumes": needs.volumes(),
     });
     if let Some(node) = node {
@@ -210,7 +198,7 @@ fn security(launch: Launch<'_>, needs: &Needs) -> (Value, Value) {
     let user = if as_root { 0 } else { NOBODY };
     let mut capabilities = json!({"drop": ["ALL"]});
     if as_root {
-        capabilities["add"] = json!(if writes(&launch.task.spec.work) { TO_WRITE } else { TO_READ });
+        capabilities["add"] = json!(container::capabilities(&launch.task.spec.work));
     }
     let mut container = json!({
         "runAsNonRoot": !as_root, "runAsUser": user, "runAsGroup": user,
@@ -231,11 +219,6 @@ fn security(launch: Launch<'_>, needs: &Needs) -> (Value, Value) {
     (Value::Object(pod), container)
 }
 
-/// True for a task that changes what is mounted.
-fn writes(work: &Work) -> bool {
-    matches!(work, Work::Restore(restore) if restore.mode == RestoreMode::Execute)
-}
-
 /// The claims that a task needs.
 pub fn claims(work: &Work) -> BTreeSet<String> {
     let places: Vec<&VolumePlace> = match work {
@@ -244,11 +227,7 @@ pub fn claims(work: &Work) -> BTreeSet<String> {
         Work::Restore(restore) => restore.request.volumes.iter().map(|target| &target.place).collect(),
         Work::Finish(_) | Work::Verify(_) | Work::Prune(_) => Vec::new(),
     };
-    let claim = |place: &VolumePlace| match place {
-        VolumePlace::Claim(name) => Some(name.clone()),
-        _ => None,
-    };
-    places.into_iter().filter_map(claim).collect()
+    places.into_iter().filter_map(claim).map(str::to_owned).collect()
 }
 
 fn place_of(source: &Source) -> Option<&VolumePlace> {
@@ -267,56 +246,8 @@ struct Needs {
     secrets: BTreeMap<String, BTreeSet<String>>,
 }
 
-impl Needs {
-    fn reads_claims(&self) -> bool {
-        !self.claims.is_empty()
-    }
-
-    /// The specification with the places that the container has.
-    fn place(&mut self, spec: &TaskSpec) -> Result<TaskSpec, String> {
-        let mut spec = spec.clone();
-        let writable = writes(&spec.work);
-        match &mut spec.work {
-            Work::Backup(backup) => self.sources(&mut backup.sources)?,
-            Work::Preflight { sources } => self.sources(sources)?,
-            Work::Restore(restore) => self.targets(&mut restore.request, writable)?,
-            Work::Finish(_) | Work::Verify(_) | Work::Prune(_) => {}
-        }
-        match &mut spec.destination.config {
-            RcloneConfig::Secret(secret) => self.secret(secret)?,
-            RcloneConfig::Directory(_) => {
-                return Err("a directory of a node cannot be mounted here".to_owned());
-            }
-        }
-        Ok(spec)
-    }
-
-    fn sources(&mut self, sources: &mut [Source]) -> Result<(), String> {
-        sources.iter_mut().try_for_each(|source| match source {
-            Source::Mongodb(mongodb) => self.connection(&mut mongodb.connection),
-            Source::Volume(volume) => self.volume(&volume.place, false).map(|place| volume.place = place),
-        })
-    }
-
-    fn targets(&mut self, request: &mut RestoreRequest, writable: bool) -> Result<(), String> {
-        if let Some(target) = &mut request.mongodb {
-            self.connection(&mut target.connection)?;
-        }
-        request
-            .volumes
-            .iter_mut()
-            .try_for_each(|target| self.volume(&target.place, writable).map(|place| target.place = place))
-    }
-
-    fn connection(&mut self, connection: &mut MongoConnection) -> Result<(), String> {
-        let MongoConnection { uri, username: _, password, tls_ca, tls_certificate } = connection;
-        if let MongoUri::From(secret) = uri {
-            self.secret(secret)?;
-        }
-        [password, tls_ca, tls_certificate].into_iter().flatten().try_for_each(|secret| self.secret(secret))
-    }
-
-    fn volume(&mut self, place: &VolumePlace, writable: bool) -> Result<VolumePlace, String> {
+impl Places for Needs {
+    fn volume(&mut self, place: &VolumePlace, writable: bool, _: bool) -> Result<VolumePlace, String> {
         let VolumePlace::Claim(name) = place else {
             return Err("a volume of another orchestrator cannot be mounted here".to_owned());
         };
@@ -332,6 +263,16 @@ impl Needs {
         let path: PathBuf = Path::new("/secrets").join(name).join(key);
         *secret = SecretSource::File(path);
         Ok(())
+    }
+
+    fn directory(&mut self, _: &Path) -> Result<PathBuf, String> {
+        Err("a directory of a node cannot be mounted here".to_owned())
+    }
+}
+
+impl Needs {
+    fn reads_claims(&self) -> bool {
+        !self.claims.is_empty()
     }
 
     fn mounts(&self) -> Value {

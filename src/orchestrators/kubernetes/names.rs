@@ -28,7 +28,7 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY`].
 pub const BACKSTAY: &str = "backstay";
 /// Selects the Jobs of tasks, and their Pods.
-pub const TASKS: &str = "backstay.dev/step";
+pub const TASKS: &str = STEP;
 
 /// Annotation of a policy: snapshots that a person holds, with commas between them.
 pub const HOLDS: &str = "backstay.dev/holds";

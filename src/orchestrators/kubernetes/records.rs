@@ -55,18 +55,13 @@ pub fn begun(run: &Run) -> Value {
     status
 }
 
-/// What stays of a run whose record a person made.
-pub fn forgotten(run: &Run) -> Value {
-    summary(run)
-}
-
 /// What is written of a request that is not done.
 pub fn refused(why: &str) -> Value {
     json!({"phase": REFUSED, "message": why})
 }
 
-/// What a person reads of a run.
-fn summary(run: &Run) -> Value {
+/// What a person reads of a run; all that stays of one whose record a person made.
+pub fn summary(run: &Run) -> Value {
     let mut status = json!({"slot": run.slot, "startTime": run.plan.claimed_at});
     match &run.state.end {
         Some(end) => {

@@ -1,6 +1,7 @@
 //! The records of runs, and what people ask for: the part of the port that is about `Backup`s.
 
 use crate::{
+    api::API_VERSION,
     controller::port::{Created, PortError},
     domain::{identity::PolicyId, names::Slot, run::Run},
     orchestrators::kubernetes::{
@@ -85,7 +86,7 @@ impl Kubernetes {
         let name = names::backup(id, slot);
         let api = self.cluster.backups_in(Some(&policy.meta.namespace));
         let object = serde_json::from_value(json!({
-            "apiVersion": format!("{}/{}", names::GROUP, names::VERSION), "kind": "Backup",
+            "apiVersion": API_VERSION, "kind": "Backup",
             "metadata": {
                 "name": name, "namespace": policy.meta.namespace, "ownerReferences": [owner.reference()],
                 "labels": {names::MANAGED_BY: names::BACKSTAY, names::POLICY: id.name().as_str(), names::RUN: slot.to_string()},
@@ -120,7 +121,7 @@ impl Kubernetes {
     pub(super) async fn forget(&self, id: &PolicyId, slot: Slot) -> Result<(), PortError> {
         let Some(backup) = self.record_of(id, slot)? else { return Ok(()) };
         if !backup.is_managed {
-            let status = backup.run().map(|run| records::forgotten(run)).unwrap_or_default();
+            let status = backup.run().map(|run| records::summary(run)).unwrap_or_default();
             return self.record_backup(&backup, status).await;
         }
         self.remove(&backup, false).await

@@ -2,7 +2,7 @@
 //! there for them.
 
 use crate::{
-    api::document::Defaults,
+    api::{API_VERSION, document::Defaults},
     controller::clock::{Clock as _, SystemClock},
     domain::{
         identity::PolicyId,
@@ -206,7 +206,7 @@ impl site::Site for KubernetesSite {
         let owner = Owner { kind: "BackupPolicy", name: &owner.meta.name, uid: &owner.meta.uid };
         let namespace = names::namespace(policy);
         let object: Result<DynamicObject, _> = serde_json::from_value(json!({
-            "apiVersion": format!("{}/{}", names::GROUP, names::VERSION), "kind": "Backup",
+            "apiVersion": API_VERSION, "kind": "Backup",
             "metadata": {
                 "name": format!("{}-{:x}", policy.name(), random_number()?), "namespace": namespace,
                 "ownerReferences": [owner.reference()],

@@ -1,7 +1,7 @@
 //! How a task is, from what Kubernetes says of its Job and its Pod.
 
 use crate::{
-    domain::verdict::{Failure, Verdict},
+    domain::verdict::{Failure, INTERRUPTED, Verdict},
     orchestrators::kubernetes::objects::{Container, JobEnd, JobSeen, PodSeen},
     plan::{observed::TaskState, task_spec::TaskReport},
 };
@@ -9,8 +9,6 @@ use jiff::{SignedDuration, Timestamp};
 
 /// The end of a Job may be told before that of its Pod: for so long what the Pod said is waited for.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(20);
-/// Why a task failed that was told to end.
-const INTERRUPTED: &str = "Interrupted";
 
 /// How a task is. `why` is what Kubernetes said of one that does not start.
 pub fn state(job: &JobSeen, pod: Option<&PodSeen>, why: Option<&str>, now: Timestamp) -> TaskState {

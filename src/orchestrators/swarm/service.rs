@@ -7,17 +7,17 @@
 use crate::{
     domain::{
         identity::PolicyId,
-        location::{RcloneConfig, SecretSource},
-        policy::{MongoConnection, MongoUri, Source, VolumePlace},
-        restore::RestoreRequest,
+        location::SecretSource,
+        policy::{Source, VolumePlace},
     },
     orchestrators::{
         MEMORY_TO_GIVE_BACK,
+        container::{self, GRACE_SECONDS, Places},
         swarm::{facts::Facts, names, optional},
     },
     plan::{
         action::NewTask,
-        task_spec::{RestoreMode, SPEC_VARIABLE, TaskSpec, Work},
+        task_spec::{SPEC_VARIABLE, Work},
         validate::CHILDREN_MIB,
     },
 };
@@ -26,23 +26,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
-
-/// Longest specification: one variable of an environment holds little more.
-const LONGEST_SPEC: usize = 100 << 10;
-/// A task that is told to end has so long, nanoseconds.
-const GRACE: u64 = 30_000_000_000;
-/// What a backup needs of root: files of all users are read, and nothing else is done.
-const TO_READ: &[&str] = &["CAP_DAC_READ_SEARCH"];
-/// What a restore needs: files of all users are made, with their owners, modes and attributes, and devices.
-const TO_WRITE: &[&str] = &[
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_MKNOD",
-    "CAP_SETFCAP",
-];
 
 /// A task to be launched.
 #[derive(Debug, Clone, Copy)]
@@ -68,14 +51,7 @@ pub struct Launch<'a> {
 pub fn service(launch: Launch<'_>) -> Result<Value, String> {
     let Launch { policy, kind, task, facts, image, secrets } = launch;
     let mut needs = Needs { facts, mounts: BTreeMap::new(), secrets: BTreeSet::new() };
-    let spec = needs.place(&task.spec)?;
-    let spec = serde_json::to_string(&spec).map_err(|error| error.to_string())?;
-    if spec.len() > LONGEST_SPEC {
-        return Err(format!(
-            "what the task is to do takes {} bytes, and at most {LONGEST_SPEC} can be given to it; make include, exclude or the number of volumes smaller, or divide the policy",
-            spec.len()
-        ));
-    }
+    let spec = container::told(&task.spec, &mut needs)?;
     let mut labels = names::task_labels(kind, policy, &task.name);
     labels.extend(optional::label(&needs.optional_paths()));
     let networks = networks(task, facts);
@@ -84,7 +60,9 @@ pub fn service(launch: Launch<'_>) -> Result<Value, String> {
     }
     let memory = u64::from(task.spec.memory_mib + CHILDREN_MIB) << 20;
     let (name, value) = MEMORY_TO_GIVE_BACK;
-    let container = json!({
+    let capabilities = container::capabilities(&task.spec.work).iter().map(|name| format!("CAP_{name}"));
+    let capabilities: Vec<String> = capabilities.collect();
+    let of_container = json!({
         "Image": task.placement.image.as_deref().unwrap_or(image),
         "Args": ["task"],
         "Env": [format!("{SPEC_VARIABLE}={spec}"), format!("{name}={value}")],
@@ -92,9 +70,9 @@ pub fn service(launch: Launch<'_>) -> Result<Value, String> {
         "User": "0",
         "ReadOnly": true,
         "Init": true,
-        "StopGracePeriod": GRACE,
+        "StopGracePeriod": GRACE_SECONDS * 1_000_000_000,
         "CapabilityDrop": ["ALL"],
-        "CapabilityAdd": if writes(&task.spec.work) { TO_WRITE } else { TO_READ },
+        "CapabilityAdd": capabilities,
         "Privileges": {"NoNewPrivileges": true},
         "Healthcheck": {"Test": ["NONE"]},
         "Mounts": needs.mounts(),
@@ -105,7 +83,7 @@ pub fn service(launch: Launch<'_>) -> Result<Value, String> {
         "Labels": labels,
         "Mode": {"Replicated": {"Replicas": 1}},
         "TaskTemplate": {
-            "ContainerSpec": container,
+            "ContainerSpec": of_container,
             "RestartPolicy": {"Condition": "none"},
             "Resources": {"Limits": {"MemoryBytes": memory}},
             "Placement": {"Constraints": constraints(task, facts)},
@@ -153,11 +131,6 @@ fn reaches_database(work: &Work) -> bool {
     }
 }
 
-/// True for a task that changes what is mounted.
-fn writes(work: &Work) -> bool {
-    matches!(work, Work::Restore(restore) if restore.mode == RestoreMode::Execute)
-}
-
 /// True for a task that is on the networks of the policy's service.
 pub fn is_carried(task: &NewTask, facts: &Facts) -> bool {
     task.placement.networks.is_empty() && !networks(task, facts).is_empty()
@@ -180,50 +153,7 @@ struct Mounted {
     optional: bool,
 }
 
-impl Needs<'_> {
-    /// The specification with the places that the container has.
-    fn place(&mut self, spec: &TaskSpec) -> Result<TaskSpec, String> {
-        let mut spec = spec.clone();
-        let writable = writes(&spec.work);
-        match &mut spec.work {
-            Work::Backup(backup) => self.sources(&mut backup.sources)?,
-            Work::Preflight { sources } => self.sources(sources)?,
-            Work::Restore(restore) => self.targets(&mut restore.request, writable)?,
-            Work::Finish(_) | Work::Verify(_) | Work::Prune(_) => {}
-        }
-        match &mut spec.destination.config {
-            RcloneConfig::Secret(secret) => self.secret(secret)?,
-            RcloneConfig::Directory(path) => *path = self.host(path, true, false)?,
-        }
-        Ok(spec)
-    }
-
-    fn sources(&mut self, sources: &mut [Source]) -> Result<(), String> {
-        sources.iter_mut().try_for_each(|source| match source {
-            Source::Mongodb(mongodb) => self.connection(&mut mongodb.connection),
-            Source::Volume(volume) => {
-                self.volume(&volume.place, false, volume.optional).map(|place| volume.place = place)
-            }
-        })
-    }
-
-    fn targets(&mut self, request: &mut RestoreRequest, writable: bool) -> Result<(), String> {
-        if let Some(target) = &mut request.mongodb {
-            self.connection(&mut target.connection)?;
-        }
-        request.volumes.iter_mut().try_for_each(|target| {
-            self.volume(&target.place, writable, false).map(|place| target.place = place)
-        })
-    }
-
-    fn connection(&mut self, connection: &mut MongoConnection) -> Result<(), String> {
-        let MongoConnection { uri, username: _, password, tls_ca, tls_certificate } = connection;
-        if let MongoUri::From(secret) = uri {
-            self.secret(secret)?;
-        }
-        [password, tls_ca, tls_certificate].into_iter().flatten().try_for_each(|secret| self.secret(secret))
-    }
-
+impl Places for Needs<'_> {
     fn volume(&mut self, place: &VolumePlace, writable: bool, optional: bool) -> Result<VolumePlace, String> {
         Ok(match place {
             VolumePlace::HostPath(path) => VolumePlace::Mounted {
@@ -254,6 +184,12 @@ impl Needs<'_> {
         Ok(())
     }
 
+    fn directory(&mut self, path: &Path) -> Result<PathBuf, String> {
+        self.host(path, true, false)
+    }
+}
+
+impl Needs<'_> {
     /// Where a path of the node is. What is allowed is mounted as a whole, so that a link below it, which the container
     /// resolves, leads nowhere else.
     fn host(&mut self, path: &Path, writable: bool, optional: bool) -> Result<PathBuf, String> {

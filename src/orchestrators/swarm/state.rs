@@ -1,7 +1,7 @@
 //! How a task is, from what Swarm says about it: the state, never the exit code alone, together with the state of its node.
 
 use crate::{
-    domain::verdict::{Failure, Verdict},
+    domain::verdict::{Failure, INTERRUPTED, Verdict},
     orchestrators::swarm::{
         engine::model::{Node, Task},
         optional,
@@ -9,9 +9,6 @@ use crate::{
     plan::{observed::TaskState, task_spec::TaskReport},
 };
 use jiff::Timestamp;
-
-/// Why a task failed that was told to end.
-const INTERRUPTED: &str = "Interrupted";
 
 /// True once Swarm says that nothing of the task runs any more.
 pub fn is_over(task: &Task) -> bool {
