@@ -137,6 +137,18 @@ pub fn code(error: &kube::Error) -> Option<u16> {
     }
 }
 
+/// A call that has no answer after a while has failed.
+///
+/// # Errors
+/// Those of the call.
+pub async fn within<T>(
+    time: Duration,
+    call: impl Future<Output = Result<T, PortError>>,
+) -> Result<T, PortError> {
+    let answered = tokio::time::timeout(time, call).await;
+    answered.unwrap_or_else(|_| Err(PortError::Unavailable("no answer".to_owned())))
+}
+
 /// What a failed read means.
 pub fn unread(error: kube::Error) -> PortError {
     PortError::Unavailable(text(&error))

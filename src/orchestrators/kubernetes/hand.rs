@@ -13,9 +13,10 @@ use crate::{
         run::StepName,
     },
     orchestrators::kubernetes::{
-        client::{Cluster, apply_status, code, unread, unwritten},
+        client::{Cluster, apply_status, unread, within},
         facts::{Claims, Namespaces, Place, claim},
         job::{self, Launch, Owner},
+        launch,
         objects::{self, BackupSeen, JobSeen, newest},
         restores::{self, Ended, Phase, RestoreSeen, Status, done, failed, refused},
         state,
@@ -30,8 +31,7 @@ use crate::{
     },
 };
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::batch::v1::Job;
-use kube::api::{ListParams, PostParams};
+use kube::api::ListParams;
 use std::{sync::Arc, time::Duration};
 use tracing::{info, warn};
 
@@ -53,7 +53,7 @@ pub struct Hand {
     stores: Arc<Stores>,
     image: String,
     clock: Arc<dyn Clock>,
-    namespaces: Namespaces,
+    namespaces: Arc<Namespaces>,
 }
 
 /// All that a restore needs to know.
@@ -67,13 +67,19 @@ struct Meant {
 
 impl Hand {
     /// With what the port has.
-    pub fn new(cluster: &Cluster, stores: &Arc<Stores>, image: &str, clock: &Arc<dyn Clock>) -> Self {
+    pub fn new(
+        cluster: &Cluster,
+        stores: &Arc<Stores>,
+        namespaces: &Arc<Namespaces>,
+        image: &str,
+        clock: &Arc<dyn Clock>,
+    ) -> Self {
         Self {
             cluster: cluster.clone(),
             stores: Arc::clone(stores),
             image: image.to_owned(),
             clock: Arc::clone(clock),
-            namespaces: Namespaces::default(),
+            namespaces: Arc::clone(namespaces),
         }
     }
 
@@ -89,9 +95,7 @@ impl Hand {
                 });
             }
             for restore in &going_on {
-                let step = tokio::time::timeout(CALLS, self.step(restore)).await;
-                let step = step.unwrap_or_else(|_| Err(PortError::Unavailable("no answer".to_owned())));
-                if let Err(error) = step {
+                if let Err(error) = within(CALLS, self.step(restore)).await {
                     warn!(restore = restore.meta.name, namespace = restore.meta.namespace, %error, "trying again");
                 }
             }
@@ -287,17 +291,8 @@ impl Hand {
             held_back: None,
             now: self.clock.now(),
         };
-        let job = job::job(launch).map_err(PortError::Rejected)?;
-        let job: Job = serde_json::from_value(job).map_err(|error| PortError::Rejected(error.to_string()))?;
         info!(restore = seen.meta.name, namespace, task = %task.name, "launching the task of a restore");
-        let name = job.metadata.name.clone().unwrap_or_default();
-        let api = self.cluster.jobs_in(Some(namespace));
-        let there = match api.create(&PostParams::default(), &job).await {
-            Err(error) if code(&error) == Some(409) => api.get(&name).await.map_err(unread)?,
-            made => made.map_err(unwritten)?,
-        };
-        objects::job(&there).into_iter().for_each(|job| self.stores.jobs.note(job));
-        Ok(())
+        launch::launch(&self.cluster, &self.stores.jobs, launch).await.map(drop)
     }
 
     async fn record(&self, seen: &RestoreSeen, status: Status) -> Result<(), PortError> {

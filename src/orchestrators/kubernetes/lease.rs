@@ -4,7 +4,7 @@ use crate::{
     controller::{clock::Clock, port::PortError},
     orchestrators::{
         kubernetes::{
-            client::{Cluster, code, found, unread, unwritten},
+            client::{Cluster, code, found, unread, unwritten, within},
             events, names,
         },
         random_number,
@@ -78,8 +78,7 @@ impl Leadership {
         // By our own clock, since when the same state of the lease has been seen: other clocks may be wrong.
         let mut seen: Option<(String, Instant)> = None;
         loop {
-            let tried = tokio::time::timeout(CALL, self.try_once(&mut seen)).await;
-            match tried.unwrap_or_else(|_| Err(PortError::Unavailable("no answer".to_owned()))) {
+            match within(CALL, self.try_once(&mut seen)).await {
                 Ok(true) => return info!(lease = self.name, holder = self.holder, "this controller leads"),
                 Ok(false) if !told => {
                     info!(lease = self.name, "another controller leads");
@@ -114,8 +113,7 @@ impl Leadership {
         loop {
             tokio::time::sleep(PACE).await;
             let asked = Instant::now();
-            let renewed = tokio::time::timeout(CALL, self.renew()).await;
-            match renewed.unwrap_or_else(|_| Err(PortError::Unavailable("no answer".to_owned()))) {
+            match within(CALL, self.renew()).await {
                 Ok(true) => last = asked,
                 Ok(false) => return,
                 Err(error) => warn!(lease = self.name, %error, "the lease cannot be renewed"),
@@ -137,7 +135,7 @@ impl Leadership {
 
     /// Lets the next one lead at once.
     pub async fn release(&self) {
-        let Ok(Ok(Some(mut lease))) = tokio::time::timeout(CALL, self.read()).await else { return };
+        let Ok(Some(mut lease)) = within(CALL, self.read()).await else { return };
         if !self.is_held(&lease) {
             return;
         }

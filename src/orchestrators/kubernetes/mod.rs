@@ -3,7 +3,7 @@
 //! - [`client`]: the cluster and what its refusals mean; [`names`]: what our objects are called.
 //! - [`objects`]: what is kept of what is watched; [`store`] keeps it; [`watch`] fills the stores and gives hints.
 //! - [`records`]: a `Backup` as a run's record and as a request; [`facts`]: claims, their nodes, namespaces.
-//! - [`job`]: the Job of a task; [`state`]: how a task is. Both are pure.
+//! - [`job`]: the Job of a task; [`state`]: how a task is. Both are pure. [`launch`] makes the Job.
 //! - [`restores`]: restores, each carried out once; [`hand`] does it.
 //! - [`port`]: all of it as the controller's port, with [`runs`] and [`tasks`] as its parts; [`events`] tells of transitions; [`lease`]: who leads.
 //! - [`site`]: all of it as people ask it.
@@ -13,6 +13,7 @@ mod events;
 mod facts;
 mod hand;
 mod job;
+mod launch;
 pub mod lease;
 mod names;
 mod objects;

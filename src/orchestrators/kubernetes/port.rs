@@ -47,7 +47,7 @@ pub struct Kubernetes {
     facts: Arc<Facts>,
     pub(super) watches: Watches,
     wakes: Mutex<Option<mpsc::Receiver<Wake>>>,
-    namespaces: Namespaces,
+    namespaces: Arc<Namespaces>,
     /// Where the claims of each policy were when something was about to start.
     claims: Mutex<HashMap<PolicyId, (Instant, Claims)>>,
 }
@@ -62,7 +62,8 @@ impl Kubernetes {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let (mut watches, wakes) = Watches::start(&cluster, namespaces, facts.clone());
-        watches.also(Hand::new(&cluster, &watches.stores, &image, &clock).carry_out());
+        let known = Arc::new(Namespaces::default());
+        watches.also(Hand::new(&cluster, &watches.stores, &known, &image, &clock).carry_out());
         Self {
             cluster,
             image,
@@ -70,7 +71,7 @@ impl Kubernetes {
             facts: Arc::new(facts),
             watches,
             wakes: Mutex::new(Some(wakes)),
-            namespaces: Namespaces::default(),
+            namespaces: known,
             claims: Mutex::default(),
         }
     }

@@ -7,7 +7,7 @@ use crate::{
         client::{code, unread, unwritten},
         facts::{Claims, last_warning},
         job::{self, Launch, Owner},
-        names,
+        launch, names,
         objects::{self, Container, JobSeen, PodSeen, newest},
         port::Kubernetes,
         state,
@@ -18,8 +18,7 @@ use crate::{
         task_spec::Work,
     },
 };
-use k8s_openapi::api::batch::v1::Job;
-use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Preconditions};
 use std::time::Duration;
 
 /// What does not start is asked about after this time, and then again and again.
@@ -93,22 +92,7 @@ impl Kubernetes {
             held_back: claims.unusable.as_deref().filter(|_| !matches!(task.spec.work, Work::Restore(_))),
             now: self.clock.now(),
         };
-        let job = job::job(launch).map_err(PortError::Rejected)?;
-        let job: Job = serde_json::from_value(job).map_err(|error| {
-            PortError::Rejected(format!("the settings of the task are not such as Kubernetes takes: {error}"))
-        })?;
-        let name = job.metadata.name.clone().unwrap_or_default();
-        let api = self.cluster.jobs_in(Some(&meta.namespace));
-        let (there, created) = match api.create(&PostParams::default(), &job).await {
-            Err(error) if code(&error) == Some(409) => {
-                let there = api.get(&name).await.map_err(unread)?;
-                let owners = there.metadata.owner_references.iter().flatten();
-                let is_ours = owners.into_iter().any(|owner| owner.uid == meta.uid);
-                (there, if is_ours { Created::Ours } else { Created::Foreign(format!("Job {name}")) })
-            }
-            made => (made.map_err(unwritten)?, Created::Fresh),
-        };
-        objects::job(&there).into_iter().for_each(|seen| self.watches.stores.jobs.note(seen));
+        let created = launch::launch(&self.cluster, &self.watches.stores.jobs, launch).await?;
         self.watches.later(id, ASKED_AFTER);
         Ok(created)
     }
