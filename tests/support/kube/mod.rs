@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use std::{
     io::Write as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
     sync::OnceLock,
     thread,
     time::{Duration, Instant},
@@ -201,9 +201,7 @@ impl Cluster {
 
     /// What `kubectl …` prints, without the last line's end, or what it complains of.
     pub fn ask<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Result<String, String> {
-        let output = self.kubectl(arguments).output().expect("kubectl starts");
-        let text = |bytes| String::from_utf8_lossy(bytes).trim_end().to_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+        told(&self.kubectl(arguments).output().expect("kubectl starts"))
     }
 
     /// What `kubectl …` prints.
@@ -247,9 +245,7 @@ impl Cluster {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("kubectl starts");
         child.stdin.take().expect("it has an input").write_all(text.as_bytes()).expect("kubectl reads");
-        let output = child.wait_with_output().expect("kubectl ends");
-        let text = |bytes| String::from_utf8_lossy(bytes).trim_end().to_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+        told(&child.wait_with_output().expect("kubectl ends"))
     }
 
     /// A volume on a node and a claim that is made for it; gives the folder on this machine.
@@ -277,6 +273,12 @@ impl Cluster {
         }));
         folder
     }
+}
+
+/// What a program printed, without the last line's end, or what it complained of.
+fn told(output: &Output) -> Result<String, String> {
+    let text = |bytes| String::from_utf8_lossy(bytes).trim_end().to_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
 /// The tarballs of the images; what is not in the cache yet is built by an engine that ends again.

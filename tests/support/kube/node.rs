@@ -5,7 +5,7 @@ use super::{
         children::{self, Kept},
         swarm::{
             engine::Engine,
-            node::{GATEWAY, SUBNET, enter, first_process, ip, log, plug},
+            node::{self as machine, GATEWAY, SUBNET, enter, first_process, ip, plug},
         },
     },
     cni,
@@ -55,7 +55,7 @@ impl Node {
         let group = format!("{}-k{number}", cluster.file_name().unwrap().to_string_lossy());
         write_settings(number, &folder, &group, control);
         make_groups(&group);
-        let namespaces = namespaces(number, &folder);
+        let namespaces = machine::namespaces(&format!("node{number}"), INIT, Engine::Debian, &folder);
         let init = first_process(&namespaces);
         plug(number, init, switch);
         for other in (1..=9).filter(|other| *other != number) {
@@ -63,11 +63,12 @@ impl Node {
             ip(init, &["route", "add", &net, "via", &via]);
         }
         ip(switch, &["route", "add", &format!("10.244.{number}.0/24"), "via", &format!("{SUBNET}.{number}")]);
-        let mut containerd = within(init, "containerd", &Engine::Debian.program("containerd"), &folder);
+        let mut containerd =
+            machine::within(init, Engine::Debian, &Engine::Debian.program("containerd"), &folder);
         containerd.arg("--config").arg(folder.join("containerd.toml"));
         let containerd = children::start(containerd);
         wait("containerd", || folder.join("containerd.sock").exists());
-        let mut proxy = within(init, "kube-proxy", &program("kube-proxy"), &folder);
+        let mut proxy = machine::within(init, Engine::Debian, &program("kube-proxy"), &folder);
         proxy.arg("--config").arg(folder.join("proxy.json"));
         let others = vec![children::start(proxy), containerd];
         let node = Self {
@@ -100,7 +101,7 @@ impl Node {
 
     /// Starts the kubelet, the first time or after its end.
     pub fn start_kubelet(&self) {
-        let mut command = within(self.init, "kubelet", &program("kubelet"), &self.folder);
+        let mut command = machine::within(self.init, Engine::Debian, &program("kubelet"), &self.folder);
         let path = |name: &str| self.folder.join(name).display().to_string();
         command.arg(format!("--config={}", path("kubelet.json")));
         command.arg(format!("--kubeconfig={}", path("kubelet.kubeconfig")));
@@ -148,32 +149,6 @@ impl Node {
             crate::support::swarm::said(&command, &output);
         }
     }
-}
-
-fn namespaces(number: usize, folder: &Path) -> Kept {
-    let mut command = children::tied("unshare");
-    command.args([
-        "--mount",
-        "--propagation",
-        "private",
-        "--uts",
-        "--net",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-    ]);
-    command.args(["sh", "-c", INIT, "init", &format!("node{number}")]).arg(folder);
-    command.arg(Engine::Debian.program("tini-static")).stderr(log(folder, "init"));
-    children::start(command)
-}
-
-fn within(init: u32, name: &str, program: &Path, folder: &Path) -> Command {
-    let mut command = children::tied("nsenter");
-    enter(&mut command, init);
-    command.arg(program).current_dir(folder).stdout(log(folder, name)).stderr(log(folder, name));
-    Engine::Debian.prepare(&mut command);
-    command
 }
 
 /// The control groups of the node's Pods: a root of its own, or kubelets would end each other's Pods.

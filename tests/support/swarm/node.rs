@@ -117,10 +117,10 @@ impl Node {
         std::fs::write(folder.join("resolv.conf"), format!("nameserver {NAME_SERVER}\n")).unwrap();
         std::fs::write(folder.join("containerd.toml"), containerd_settings(&folder)).unwrap();
         std::fs::write(folder.join("daemon.json"), "{}").unwrap();
-        let namespaces = namespaces(number, engine, &folder);
+        let namespaces = namespaces(&format!("n{number}"), INIT, engine, &folder);
         let init = first_process(&namespaces);
         plug(number, init, switch);
-        let mut command = within(init, engine, "containerd", &folder);
+        let mut command = within(init, engine, &engine.program("containerd"), &folder);
         command.arg("--config").arg(folder.join("containerd.toml"));
         let containerd = children::start(command);
         wait("containerd", || folder.join("containerd.sock").exists());
@@ -264,7 +264,7 @@ impl Node {
     /// Starts dockerd, the first time or after its end, and waits until it answers.
     pub fn start_daemon(&self) {
         let _ = std::fs::remove_file(self.folder.join("docker.pid"));
-        let mut command = within(self.init, self.engine, "dockerd", &self.folder);
+        let mut command = within(self.init, self.engine, &self.engine.program("dockerd"), &self.folder);
         command.arg("--config-file").arg(self.folder.join("daemon.json"));
         command
             .arg("--data-root")
@@ -321,8 +321,9 @@ pub fn in_network<T: Send>(namespace: &Path, work: impl FnOnce() -> T + Send) ->
     })
 }
 
-/// Opens the namespaces; the value's end is their end.
-fn namespaces(number: usize, engine: Engine, folder: &Path) -> Kept {
+/// Opens namespaces of a machine with a name, in which the first process runs a script, with the machine's folder and the
+/// program that is to become it; the value's end is their end.
+pub fn namespaces(name: &str, script: &str, engine: Engine, folder: &Path) -> Kept {
     let mut command = children::tied("unshare");
     command.args([
         "--mount",
@@ -335,10 +336,7 @@ fn namespaces(number: usize, engine: Engine, folder: &Path) -> Kept {
         "--kill-child",
         "--mount-proc",
     ]);
-    command
-        .args(["sh", "-c", INIT, "init", &format!("n{number}")])
-        .arg(folder)
-        .arg(engine.program("tini-static"));
+    command.args(["sh", "-c", script, "init", name]).arg(folder).arg(engine.program("tini-static"));
     command.stderr(log(folder, "init"));
     children::start(command)
 }
@@ -364,11 +362,12 @@ pub fn plug(number: usize, init: u32, switch: u32) {
     ip(init, &["route", "add", "unreachable", &format!("{NAME_SERVER}/32")]);
 }
 
-/// A program of the engine within the namespaces, its output appended to a log.
-fn within(init: u32, engine: Engine, program: &str, folder: &Path) -> Command {
+/// A program within the namespaces, with the engine's own at hand, its output appended to a log of its name.
+pub fn within(init: u32, engine: Engine, program: &Path, folder: &Path) -> Command {
     let mut command = children::tied("nsenter");
     enter(&mut command, init);
-    command.arg(engine.program(program)).stdout(log(folder, program)).stderr(log(folder, program));
+    let name = program.file_name().expect("a program has a name").to_string_lossy();
+    command.arg(program).current_dir(folder).stdout(log(folder, &name)).stderr(log(folder, &name));
     engine.prepare(&mut command);
     command
 }
